@@ -1,0 +1,1 @@
+"""Surgery on transformers MoE decoders, the latent interface, and the model that joins them."""

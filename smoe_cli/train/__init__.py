@@ -1,0 +1,1 @@
+"""The trainer: phases, optimizer groups, losses, checkpoints, metrics."""

@@ -1,0 +1,42 @@
+"""`smoe train`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .common import load_and_compile, recipe_argument, set_option
+
+
+@click.command("train")
+@recipe_argument
+@set_option
+@click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Directory of the run [default: runs/<name>].")
+@click.option(
+    "--resume",
+    default="auto",
+    show_default=True,
+    metavar="auto|never|PATH",
+    help="Go on from the newest checkpoint, start in a new directory, or go on from a given checkpoint.",
+)
+def command(recipe: Path, overrides: tuple[str, ...], run_dir: Path | None, resume: str) -> None:
+    """Train a recipe from a laptop to many GPUs.
+
+    \b
+    smoe train recipes/quickstart.yaml
+    smoe train recipes/quickstart.yaml --set seed=1 --run-dir runs/seed1
+    accelerate launch -m smoe_cli train recipes/quickstart.yaml
+    """
+    loaded, plan = load_and_compile(recipe, overrides)
+
+    from ..train.loop import Stopped
+    from ..train.run import train
+    from ..train.rundir import choose
+
+    folder = choose(loaded.recipe.name, run_dir, resume)
+    try:
+        train(loaded, plan, folder, resume)
+    except Stopped as stopped:
+        click.echo(f"{stopped}; a checkpoint is saved. Go on with the same command.", err=True)
+        raise SystemExit(128 + stopped.signal) from None

@@ -1,0 +1,179 @@
+"""Answering in text and drawing images, both with a key-value cache.
+
+Prompts of different lengths are padded on the left; padding is a document of its own (-1), so the attention rule hides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from ..data.sample import image_tensor
+from ..data.tokenizer import image_token_ids
+from ..errors import UserError
+from ..recipe.models import Sampling
+from .mask import Layout
+from .model import SymbioticModel
+from .routing import TEXT, VAE, VIT, Routing
+
+
+@dataclass
+class _Prompt:
+    """Left-padded prompts and what the model has cached of them. ids, modality, position: (B, S)."""
+
+    ids: Tensor
+    modality: Tensor
+    position: Tensor
+    layout: Layout
+    cache: DynamicCache
+
+    @property
+    def next_position(self) -> Tensor:
+        return self.position[:, -1:] + 1
+
+
+def _run(model: SymbioticModel, embeds: Tensor, modality: Tensor, position: Tensor, layout: Layout, cache: DynamicCache | None) -> Tensor:
+    """Hidden states (B, Q, D) of the last Q positions of `layout`."""
+    routing = Routing.of(modality.flatten(), model.group_of, len(model.plan.groups))
+    return model.backbone.model(
+        inputs_embeds=embeds,
+        attention_mask=model.attention_mask(layout, embeds.shape[1]),
+        position_ids=position,
+        past_key_values=cache,
+        use_cache=cache is not None,
+        routing=routing,
+    ).last_hidden_state
+
+
+def _pad(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[fill] * (width - len(row)) + list(row) for row in rows], device=device)
+
+
+def _prefill(model: SymbioticModel, prompts: Sequence[tuple[list[int], list[int], list[int]]], pixels: Tensor | None) -> tuple[_Prompt, Tensor]:
+    """prompts: (ids, modality, positions) of each row. Returns the cached prompt and hidden states (B, S, D)."""
+    device = model.device
+    ids = _pad([p[0] for p in prompts], 0, device)
+    modality = _pad([p[1] for p in prompts], TEXT, device)
+    position = _pad([p[2] for p in prompts], 0, device)
+    document = _pad([[0] * len(p[0]) for p in prompts], -1, device)
+    image = torch.where(modality == VIT, 0, -1)
+    layout = Layout(document, image, torch.zeros_like(image, dtype=torch.bool))
+    batch = {
+        "input_ids": ids,
+        "modality": modality,
+        "vit_pixels": pixels if pixels is not None else torch.zeros(0, 3, 1, 1, device=device),
+        "noisy_latents": torch.zeros(0, max(model.plan.vae_tokens, 1), max(model.plan.latent_dim, 1), device=device),
+        "timestep": torch.zeros(0, device=device),
+    }
+    cache = DynamicCache(config=model.backbone.config)
+    hidden = _run(model, model.embed(batch), modality, position, layout, cache)
+    return _Prompt(ids, modality, position, layout, cache), hidden
+
+
+@torch.inference_mode()
+def answer(
+    model: SymbioticModel,
+    tokenizer: PreTrainedTokenizerBase,
+    images: Sequence[Image.Image],
+    questions: Sequence[str],
+    max_new_tokens: int = 128,
+) -> list[str]:
+    """Greedy answers to one question about each image; the prompt is that of the training task `mmu`.
+
+    All pairs are one batch. Raises UserError if the model has no vision encoder.
+    """
+    spec = model.recipe.model
+    if spec.vision is None:
+        raise UserError("this model has no vision encoder", "add `model.vision` to the recipe and train it on a source with task `mmu`")
+    start, end = image_token_ids(tokenizer)
+    n = model.plan.vit_tokens
+    prompts = []
+    for question in questions:
+        text = tokenizer.encode(question + "\n", add_special_tokens=False) if question else []
+        ids = [tokenizer.bos_token_id, start, *[tokenizer.pad_token_id] * n, end, *text]
+        inside = [2] * n if spec.image_positions == "shared" else list(range(2, 2 + n))
+        after = inside[-1] + 1
+        position = [0, 1, *inside, *range(after, after + 1 + len(text))]
+        prompts.append((ids, [TEXT, TEXT, *[VIT] * n, *[TEXT] * (1 + len(text))], position))
+    pixels = torch.stack([image_tensor(image, spec.vision.image_size) for image in images]).to(model.device)
+    prompt, hidden = _prefill(model, prompts, pixels)
+
+    layout, position, last = prompt.layout, prompt.position[:, -1:], hidden[:, -1]
+    new: list[Tensor] = []
+    done = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
+    one = Layout(*(torch.full_like(position, value) for value in (0, -1)), torch.zeros_like(position, dtype=torch.bool))
+    for _ in range(max_new_tokens):
+        token = model.backbone.lm_head(last).float().argmax(-1)
+        new.append(torch.where(done, tokenizer.eos_token_id, token))
+        done |= token == tokenizer.eos_token_id
+        if done.all():
+            break
+        position, layout = position + 1, Layout.cat(layout, one)
+        embeds = model.backbone.get_input_embeddings()(token.unsqueeze(1))
+        last = _run(model, embeds, torch.full_like(position, TEXT), position, layout, prompt.cache)[:, -1]
+    rows = torch.stack(new, dim=1).tolist()
+    return [tokenizer.decode(row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row) for row in rows]
+
+
+def timesteps(steps: int, shift: float) -> Tensor:
+    """(steps + 1,) from 1 to 0, shifted: t ← s·t / (1 + (s − 1)·t)."""
+    t = torch.linspace(1, 0, steps + 1)
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def _velocity(model: SymbioticModel, x_NPV: Tensor, t: float, prompt: _Prompt) -> Tensor:
+    """Predicted velocity of one guidance branch. Reads the prompt's cache and leaves it as it was."""
+    assert model.latents is not None
+    n, p, _ = x_NPV.shape
+    embeds = model.latents.embed(x_NPV, torch.full((n,), t, device=x_NPV.device))
+    position = prompt.next_position.expand(n, p)
+    if model.recipe.model.image_positions == "sequential":
+        position = position + torch.arange(p, device=position.device)
+    zero = torch.zeros_like(position)
+    layout = Layout.cat(prompt.layout, Layout(zero, zero, torch.ones_like(position, dtype=torch.bool)))
+    length = prompt.ids.shape[1]
+    hidden = _run(model, embeds, torch.full_like(position, VAE), position, layout, prompt.cache)
+    prompt.cache.crop(length)
+    return model.latents.velocity(hidden)
+
+
+@torch.inference_mode()
+def draw(
+    model: SymbioticModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], sampling: Sampling, seed: int
+) -> list[Image.Image]:
+    """One image for each prompt: Euler steps from noise to image under classifier-free guidance.
+
+    The prompt, and the empty one that guidance subtracts, are run once; every denoising step reuses their key-value cache. The
+    noise of image i depends on (seed, i) alone. Raises UserError if the model has no latent interface.
+    """
+    if model.latents is None:
+        raise UserError("this model has no latent interface", "add `model.latents` to the recipe and train it on a source with task `t2i`")
+    start, _ = image_token_ids(tokenizer)
+
+    def prefill(captions: Sequence[str]) -> _Prompt:
+        rows = [[tokenizer.bos_token_id, *tokenizer.encode(c, add_special_tokens=False), start] for c in captions]
+        return _prefill(model, [(r, [TEXT] * len(r), list(range(len(r)))) for r in rows], None)[0]
+
+    conditional = prefill(prompts)
+    unconditional = prefill([""] * len(prompts)) if sampling.guidance > 1 else None
+    shape = (model.plan.vae_tokens, model.plan.latent_dim)
+    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed * 100_003 + i)) for i in range(len(prompts))]
+    x = torch.stack(noise).to(model.device)
+    low, high = sampling.guidance_interval
+    times = timesteps(sampling.steps, sampling.shift).tolist()
+    for t, t_next in zip(times, times[1:], strict=False):
+        v = _velocity(model, x, t, conditional)
+        if unconditional is not None and low < t <= high:
+            guided = (v0 := _velocity(model, x, t, unconditional)) + sampling.guidance * (v - v0)
+            if sampling.renormalise:
+                guided = guided * (v.flatten(1).norm(dim=1) / guided.flatten(1).norm(dim=1).clamp_min(1e-8))[:, None, None]
+            v = guided
+        x = x + (t_next - t) * v
+    pixels = ((model.latents.decode(x) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(image) for image in pixels]

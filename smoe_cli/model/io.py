@@ -1,0 +1,142 @@
+"""Model folders: `smoe.yaml` (the resolved recipe), `model.safetensors`, tokenizer files, `manifest.json`.
+
+Everything is accounted for in both directions: a tensor that is missing, unexpected, or of another shape is an error by name,
+and a file whose bytes differ from the manifest's hash is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import UserError
+from ..plan import Plan, compile_plan
+from ..recipe import Loaded, load
+from .model import SymbioticModel, build_model
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary sibling that becomes `folder` when the block ends well, replacing a previous one; all or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield work
+        for path in work.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        work.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            os.replace(folder, old / "old")
+            os.replace(work, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(work, folder)
+        descriptor = os.open(folder.parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_manifest(folder: Path) -> None:
+    """Record size and SHA-256 of every file of a folder."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    entries = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
+    (folder / MANIFEST).write_text(json.dumps({"version": 1, "files": entries}, indent=1))
+
+
+def check_manifest(folder: Path) -> None:
+    """Raise UserError naming the first file that is missing or damaged."""
+    try:
+        entries = json.loads((folder / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder / MANIFEST}: unreadable ({error})", "the folder is incomplete or damaged") from error
+    for name, entry in entries.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: missing, although the manifest lists it", "copy the folder again, or use an earlier one")
+        if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
+            raise UserError(f"{path}: damaged (its bytes are not those of the manifest)", "copy the folder again, or use an earlier one")
+
+
+def own_tensors(model: SymbioticModel, plan: Plan) -> dict[str, Tensor]:
+    """The tensors that a file holds: every parameter once; tied heads and buffers derived from the recipe are left out."""
+    return {name: p.detach().contiguous() for name, p in model.named_parameters()}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Load a safetensors file. Raises UserError if it is missing or damaged."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})", "the file is damaged; copy it again") from error
+
+
+def copy_into(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy tensors into the model's parameters by name; exactly these, in these shapes, or UserError."""
+    own = dict(model.named_parameters())
+    problems = [f"`{n}` is missing" for n in own if n not in tensors]
+    problems += [f"`{n}` is not a tensor of this model" for n in tensors if n not in own]
+    problems += [
+        f"`{n}` has shape {tuple(t.shape)}, the model needs {tuple(own[n].shape)}"
+        for n, t in tensors.items()
+        if n in own and t.shape != own[n].shape
+    ]
+    if problems:
+        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(f"{where}: " + "; ".join(problems[:5]) + more, "the file does not belong to this recipe's model")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+def save_model(
+    model: SymbioticModel, tokenizer: PreTrainedTokenizerBase, folder: Path, resolved_recipe: str, tensors: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a model folder atomically. tensors: use these weights (averaged ones, say) instead of the model's own."""
+    with atomic_folder(folder) as work:
+        (work / "smoe.yaml").write_text(resolved_recipe)
+        save_file(dict(tensors or own_tensors(model, model.plan)), work / "model.safetensors", metadata={"format": "pt"})
+        tokenizer.save_pretrained(work)
+        write_manifest(work)
+
+
+def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerBase, Loaded, Plan]:
+    """Read a model folder, in evaluation mode on the CPU. Raises UserError naming what is missing, damaged or in excess."""
+    from ..data.tokenizer import load_tokenizer
+
+    folder = Path(folder)
+    if not (folder / "smoe.yaml").is_file():
+        raise UserError(f"{folder}: not a model folder (no smoe.yaml)", "pass the folder `model` of a run directory")
+    check_manifest(folder)
+    loaded = load(folder / "smoe.yaml")
+    plan = compile_plan(loaded.recipe)
+    model = build_model(loaded.recipe, plan)
+    copy_into(model, read_tensors(folder / "model.safetensors"), str(folder / "model.safetensors"))
+    tokenizer = load_tokenizer(loaded.recipe.model.tokenizer, folder)
+    return model.eval(), tokenizer, loaded, plan

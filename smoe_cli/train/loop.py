@@ -1,0 +1,326 @@
+"""The training loop, on Accelerate.
+
+Learning rates and shields are pure functions of the step; data of the step and the lane; losses have global denominators. What
+happens between two checkpoints is therefore a function of the first one alone.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..data.loader import PhaseLoader, Step
+from ..errors import Failure
+from ..model.model import ActiveShield, SymbioticModel
+from ..model.routing import LayerRouting
+from ..plan import Plan
+from ..plan.schedule import learning_rate, shield_factor
+from ..recipe.models import MODALITIES, Recipe
+from . import checkpoint
+from .ema import Average
+from .losses import Balance, count, micro_loss
+from .metrics import JsonLines, Window, utilisation_and_capacity, window_line
+from .optimizer import build_optimizer, freeze, role_of_parameters
+from .progress import Display
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM: the step was finished and a checkpoint saved. `signal` is its number."""
+
+    def __init__(self, number: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+        self.signal, self.step = number, step
+
+
+class Trainer:
+    """One run: model, optimizer, averages, counters, files."""
+
+    def __init__(
+        self, recipe: Recipe, plan: Plan, model: SymbioticModel, tokenizer: PreTrainedTokenizerBase, folder: Path, accelerator: Accelerator
+    ):
+        self.recipe, self.plan, self.tokenizer, self.folder, self.accelerator = recipe, plan, tokenizer, folder, accelerator
+        self.model = model.to(accelerator.device)
+        self.roles = role_of_parameters(self.model, plan)
+        self.optimizer = build_optimizer(self.model, plan, recipe.training.optimizer)
+        self.average = Average(self.model, recipe.training.ema.decay) if recipe.training.ema else None
+        self.balance = Balance(plan, accelerator.device)
+        self.window = Window()
+        self.state = checkpoint.State()
+        self.source_names = tuple(recipe.data.sources)
+        self.tokens_seen, self.clock = 0, time.monotonic()
+        self.stop_signal = 0
+
+    # ------------------------------------------------------------------------------------------------------- resume
+
+    def restore(self, folder: Path) -> None:
+        """Continue from a checkpoint."""
+        averages = self.average.tensors if self.average else None
+        self.state = checkpoint.restore(folder, self.model, self.optimizer, averages)
+        extra = self.state.extra
+        if self.average:
+            self.average.updates = self.state.ema_updates
+        self.balance.fraction_LE = extra["balance.fraction"].to(self.accelerator.device)
+        self.window.sums = {n.removeprefix("window."): t for n, t in extra.items() if n.startswith("window.")}
+        random_states = extra["random.cpu"]
+        if self.accelerator.num_processes == len(random_states):
+            torch.set_rng_state(random_states[self.accelerator.process_index])
+
+    def save(self) -> None:
+        """Write a checkpoint (all processes call this; the first one writes)."""
+        accelerator = self.accelerator
+        lanes: dict[str, Any] = {}
+        for part in gather_object([self.state.data]):
+            lanes |= part
+        random_states = accelerator.gather(torch.get_rng_state()[None].to(accelerator.device)).cpu()
+        if accelerator.is_main_process:
+            for file in self.files:
+                file.sync()
+            extra = {f"window.{n}": t for n, t in self.window.sums.items()}
+            extra |= {"balance.fraction": self.balance.fraction_LE.cpu(), "random.cpu": random_states}
+            state = checkpoint.State(**{**vars(self.state), "data": lanes, "extra": extra})
+            if self.average:
+                state.ema_updates = self.average.updates
+            keep = self.recipe.training.checkpoints.keep
+            checkpoint.save(
+                self.folder / "checkpoints", state, self.model, self.optimizer, self.average.tensors if self.average else None, keep
+            )
+        accelerator.wait_for_everyone()
+
+    # --------------------------------------------------------------------------------------------------------- files
+
+    @contextmanager
+    def open_files(self) -> Iterator[None]:
+        """Metric files, cut back to the step that the run continues from."""
+        if self.accelerator.is_main_process:
+            self.files = [JsonLines(self.folder / f"{n}.jsonl", self.state.step) for n in ("metrics", "routing", "timings")]
+        try:
+            yield
+        finally:
+            for file in getattr(self, "files", []):
+                file.file.close()
+
+    @contextmanager
+    def weights_for_use(self) -> Iterator[SymbioticModel]:
+        """The model in evaluation mode, with averaged weights if the recipe keeps them; training goes on unchanged after."""
+        with ExitStack() as stack:
+            if self.average:
+                stack.enter_context(self.average.applied(self.model))
+            self.model.eval()
+            try:
+                yield self.model
+            finally:
+                self.model.train()
+
+    # ---------------------------------------------------------------------------------------------------------- loop
+
+    def run_phase(self, index: int, display: Display) -> None:
+        """Train phase `index` from the current step to its end. Raises Stopped after a signal and Failure on divergence."""
+        phase, planned = self.recipe.phases[index], self.plan.phases[index]
+        end = planned.start + planned.steps
+        freeze(self.model, self.roles, frozenset(planned.rates))
+        self.model.train()
+        # wrapped anew for each phase: data-parallel wrappers fix the set of trained parameters when they are made
+        accelerator = self.accelerator
+        wrapped = accelerator.prepare_model(self.model)
+        optimizer = self.optimizer
+        loader = PhaseLoader(
+            self.recipe,
+            self.plan,
+            index,
+            self.tokenizer,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            state=self.state.data or None,
+        )
+        every = self.recipe.training.checkpoints.every
+        steps = iter(loader)
+        while self.state.step < end:
+            in_phase = self.state.step - planned.start
+            for group in optimizer.param_groups:
+                role = group["role"]
+                group["lr"] = learning_rate(phase, planned.rates[role], in_phase) if role in planned.rates else 0.0
+            shields = [ActiveShield(s.module, s.modalities, s.mode, shield_factor(s, in_phase)) for s in phase.shields]
+            step = next(steps)
+            self._step(wrapped, step, phase.loss, shields)
+            self.state.step += 1
+            self.state.data = step.state
+            self._after_step(phase.name, planned.rates, in_phase, phase, shields, display)
+            stop = int(accelerator.reduce(torch.tensor(self.stop_signal, device=accelerator.device), "sum")) if self._distributed else self.stop_signal
+            if stop or self.state.step % every == 0 or self.state.step == end:
+                if self.state.step == end:
+                    self.state.data = {}  # the next phase draws from lanes of its own
+                    self._keep_report(loader)
+                self.save()
+            if stop and self.state.step < end:
+                raise Stopped(self.stop_signal or signal.SIGTERM, self.state.step)
+        if self.stop_signal:
+            raise Stopped(self.stop_signal, self.state.step)
+
+    @property
+    def _distributed(self) -> bool:
+        return self.accelerator.num_processes > 1
+
+    def _keep_report(self, loader: PhaseLoader) -> None:
+        for part in gather_object([loader.report()]):
+            for source, entry in part.items():
+                total = self.state.report.setdefault(source, {"drawn": 0, "skipped": 0, "reasons": {}})
+                total["drawn"] += entry["drawn"]
+                total["skipped"] += entry["skipped"]
+                for reason, n in entry["reasons"].items():
+                    total["reasons"][reason] = total["reasons"].get(reason, 0) + n
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        return self.accelerator.reduce(tensor, "sum") if self._distributed else tensor
+
+    def _step(self, wrapped: torch.nn.Module, step: Step, weights: Any, shields: list[ActiveShield]) -> None:
+        """One optimizer step: all micro-batches, clipping, AdamW; skipped if anything is not finite."""
+        accelerator, window, device = self.accelerator, self.window, self.accelerator.device
+        batches = [{k: v.to(device, non_blocking=True) for k, v in batch.items()} for batch in step.micro_batches]
+        denominators = count(batches, self.plan, self._sum)
+        parts, routing = [], []
+        for i, batch in enumerate(batches):
+            last = i == len(batches) - 1
+            with nullcontext() if last else accelerator.no_sync(wrapped):
+                outputs = wrapped(batch, shields)
+                # data parallelism averages gradients over processes; the loss is a sum over them
+                accelerator.backward(micro_loss(outputs, weights, denominators, self.balance) * accelerator.num_processes)
+            parts.append(torch.stack([outputs.text_losses, outputs.text_counts, outputs.flow_losses, outputs.flow_counts]).detach().double())
+            routing.append(outputs.routing)
+        sums_4F = self._sum(torch.stack(parts).sum(0))
+        counts_LME, prob_sums = self._routing(routing)
+        balance = self.balance.update(counts_LME, prob_sums, denominators)
+        total = (
+            weights.text * sums_4F[0].sum() / max(denominators.text, 1.0)
+            + weights.flow * sums_4F[2].sum() / max(denominators.flow, 1.0)
+            + weights.balance * balance
+        )
+        norms = self._gradient_norms()
+        norm = torch.stack(list(norms.values())).norm()
+        if bool(torch.isfinite(total) & torch.isfinite(norm)):
+            if (limit := self.recipe.training.clip_norm) is not None:
+                accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], limit)
+            self.optimizer.step()
+            if self.average:
+                self.average.update(self.model)
+            self.state.skipped_in_row = 0
+            self._record(sums_4F, float(total), float(balance), norms, float(norm), counts_LME, denominators.modalities)
+        else:
+            self._skip(float(total), norms)
+        self.optimizer.zero_grad(set_to_none=True)
+        window.add("tokens", torch.tensor(denominators.modalities))
+        self.tokens_seen += int(sum(denominators.modalities))
+
+    def _skip(self, total: float, norms: dict[str, Tensor]) -> None:
+        self.state.skipped += 1
+        self.state.skipped_in_row += 1
+        roles = [role for role, norm in norms.items() if not torch.isfinite(norm)]
+        limit = self.recipe.training.max_nonfinite
+        if self.state.skipped_in_row >= limit:
+            raise Failure(
+                f"{limit} steps in a row had a non-finite loss or gradient (last at step {self.state.step + 1}: loss {total}, "
+                f"gradient of {', '.join(roles) or 'no role'}); stopped",
+                "the last checkpoint is intact; lower the learning rate, lengthen the warm-up, or use precision: fp32",
+            )
+
+    def _gradient_norms(self) -> dict[str, Tensor]:
+        """Norm of each role's gradient before clipping. The roles' squares add up to the square of the whole."""
+        by_role: dict[str, list[Tensor]] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None:
+                by_role.setdefault(self.roles[name], []).append(parameter.grad)
+        return {role: torch.stack(torch._foreach_norm(grads)).norm() for role, grads in sorted(by_role.items())}
+
+    def _routing(self, micro_batches: list[list[LayerRouting]]) -> tuple[Tensor, list[Tensor]]:
+        """Global assignments (L, M, E) and per group probability sums (L, E_g) of the step."""
+        counts = self._sum(torch.stack([torch.stack([layer.counts_ME for layer in layers]) for layers in micro_batches]).sum(0))
+        sums = []
+        for g in range(len(self.plan.groups)):
+            per_batch = [torch.stack([layer.prob_sums[g].detach() for layer in layers]) for layers in micro_batches]
+            sums.append(self._sum(torch.stack(per_batch).sum(0)))
+        return counts, sums
+
+    def _record(
+        self,
+        sums_4F: Tensor,
+        total: float,
+        balance: float,
+        norms: dict[str, Tensor],
+        norm: float,
+        counts_LME: Tensor,
+        tokens: tuple[float, ...],
+    ) -> None:
+        window = self.window
+        for name, row in zip(("text_losses", "text_counts", "flow_losses", "flow_counts"), sums_4F, strict=True):
+            window.add(name, row)
+        for name, value in (("loss/total", total), ("loss/balance", balance), ("grad_norm", norm)):
+            window.add(name, value)
+            window.add(f"{name}#", 1)
+        for role, value in norms.items():
+            window.add(f"grad_norm/{role}", value)
+            window.add(f"grad_norm/{role}#", 1)
+        counts = counts_LME.cpu()
+        utilisation, capacity = utilisation_and_capacity(counts, self.plan)
+        window.add_present("routing/utilisation", utilisation)
+        window.add_present("routing/capacity", capacity)
+        window.add("counts", counts)
+
+    def _after_step(self, name: str, rates: dict[str, float], in_phase: int, phase: Any, shields: list[ActiveShield], display: Display) -> None:
+        now = time.monotonic()
+        speed = self.tokens_seen / (now - self.clock) if now > self.clock else 0.0
+        step, last = self.state.step, in_phase + 1 == phase.steps
+        display.advance(name, step, speed)
+        if step % self.recipe.training.log_every and not last:
+            return
+        line: dict[str, Any] = {"step": step, "phase": name}
+        if "text_losses" in self.window.sums:
+            line |= window_line(self.window, self.source_names)
+        line |= {f"lr/{role}": learning_rate(phase, peak, in_phase) for role, peak in rates.items()}
+        for shield in shields:
+            line |= {f"shield/{shield.module}/{modality}": shield.factor for modality in shield.modalities}
+        line["skipped_steps"] = self.state.skipped
+        if self.accelerator.is_main_process:
+            metrics, routing, timings = self.files
+            metrics.write(line)
+            timings.write({"step": step, "seconds": round(now - self.clock, 3), "tokens_per_second": round(speed, 1)})
+            if "counts" in self.window.sums:
+                counts = self.window.sums["counts"]
+                routing.write(
+                    {
+                        "step": step,
+                        "phase": name,
+                        "experts": [{"group": g.name, "count": len(g.experts[0])} for g in self.plan.groups],
+                        "counts": {m: counts[:, i].tolist() for i, m in enumerate(MODALITIES) if m in self.plan.group_of},
+                    }
+                )
+        self.accelerator.log({k: v for k, v in line.items() if isinstance(v, int | float)}, step=step)
+        display.log(name, step, line)
+        self.window.clear()
+        self.tokens_seen, self.clock = 0, now
+
+
+@contextmanager
+def graceful_signals(trainer: Trainer) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second one interrupts at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if trainer.stop_signal:
+            raise KeyboardInterrupt
+        trainer.stop_signal = number
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

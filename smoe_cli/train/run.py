@@ -1,0 +1,143 @@
+"""`smoe train`: from a recipe to a finished run directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ..data.tokenizer import load_tokenizer
+from ..errors import UserError
+from ..eval.run import evaluate
+from ..eval.tables import results_table
+from ..model.inference import draw
+from ..model.io import save_model
+from ..model.model import build_model
+from ..plan import Plan
+from ..recipe import Loaded
+from ..report import write_report
+from . import checkpoint, rundir
+from .loop import Trainer, graceful_signals
+from .metrics import JsonLines
+from .progress import Display
+from .samples import grid, save_png
+
+
+def train(loaded: Loaded, plan: Plan, folder: Path, resume: str) -> Path:
+    """Run the recipe in `folder`, from its newest checkpoint (`auto`), from nothing (`never`) or from a checkpoint's path.
+
+    Returns the run directory. Raises loop.Stopped after a signal, UserError and Failure as the parts do.
+    """
+    recipe = loaded.recipe
+    cpu = not torch.cuda.is_available()
+    tracked = [t for t in recipe.training.trackers]
+    accelerator = Accelerator(
+        cpu=cpu, mixed_precision="bf16" if recipe.training.precision == "bf16" else "no", log_with=tracked or None, project_dir=folder
+    )
+    _check_processes(plan, accelerator.num_processes, loaded)
+    if accelerator.is_main_process:
+        rundir.start(folder, loaded, plan)
+        rundir.write(
+            folder / "environment.json", json.dumps(rundir.environment(str(accelerator.device), accelerator.num_processes), indent=1)
+        )
+    accelerator.wait_for_everyone()
+    if tracked:
+        accelerator.init_trackers(recipe.name, config={"recipe": recipe.name, "seed": recipe.seed})
+    tokenizer = load_tokenizer(recipe.model.tokenizer)
+    trainer = Trainer(recipe, plan, build_model(recipe, plan), tokenizer, folder, accelerator)
+    display = Display(plan, 0, silent=not accelerator.is_main_process)
+    display.close()
+    found = _decide(folder, resume, display.say)
+    if found is not None:
+        trainer.restore(found)
+        display.say(f"resuming from {found}: {plan.total_steps - trainer.state.step:,} of {plan.total_steps:,} steps remain")
+    else:
+        display.say(f"starting {recipe.name} in {folder}: {plan.total_steps:,} steps, {sum(t.numel for t in plan.tensors):,} parameters")
+    display = Display(plan, trainer.state.step, silent=not accelerator.is_main_process)
+    try:
+        with graceful_signals(trainer), trainer.open_files():
+            for index, planned in enumerate(plan.phases):
+                if trainer.state.step < planned.start + planned.steps:
+                    trainer.run_phase(index, display)
+                if accelerator.is_main_process:
+                    _finish_phase(trainer, index, loaded, display)
+                accelerator.wait_for_everyone()
+    finally:
+        display.close()
+    if accelerator.is_main_process:
+        with trainer.weights_for_use() as model:
+            save_model(model, tokenizer, folder / "model", loaded.resolved_yaml())
+        rundir.write(folder / "data.json", json.dumps(trainer.state.report, indent=1))
+        _conclude(folder, recipe.name, display)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return folder
+
+
+def _check_processes(plan: Plan, processes: int, loaded: Loaded) -> None:
+    for phase in plan.phases:
+        if phase.rows_per_step % (phase.accumulate * processes):
+            raise UserError(
+                f"{loaded.path}: phase `{phase.name}` has {phase.rows_per_step} rows a step in {phase.accumulate} micro-batches, "
+                f"which {processes} processes cannot share evenly",
+                "change tokens_per_step, accumulate or the number of processes",
+            )
+
+
+def _decide(folder: Path, resume: str, say: Any) -> Path | None:
+    if resume == "never":
+        return None
+    if resume == "auto":
+        return checkpoint.newest_valid(folder / "checkpoints", say)
+    if not (Path(resume) / "state.json").is_file():
+        raise UserError(f"--resume {resume}: not a checkpoint", f"pass `auto`, `never` or a folder {folder}/checkpoints/step-…")
+    return Path(resume)
+
+
+def _finish_phase(trainer: Trainer, index: int, loaded: Loaded, display: Display) -> None:
+    """Sample grid and evaluation at the end of a phase; what an earlier session has written is left alone."""
+    recipe, planned = trainer.recipe, trainer.plan.phases[index]
+    end = planned.start + planned.steps
+    if trainer.state.step > end:
+        return
+    draws = any(recipe.data.sources[s].task == "t2i" for s in recipe.phases[index].mixture)
+    if draws:
+        sample(trainer, planned.name)
+    missing = [t for t in recipe.evaluation.tasks if not (trainer.folder / "eval" / f"{planned.name}-{t.task}.json").exists()]
+    if missing:
+        display.say(f"evaluating after phase {planned.name} …")
+        with trainer.weights_for_use() as model:
+            results = evaluate(
+                model, trainer.tokenizer, missing, trainer.folder / "eval", phase=planned.name, step=trainer.state.step, base=loaded.path.parent
+            )
+        display.console.print(results_table(results))
+
+
+def sample(trainer: Trainer, phase: str) -> None:
+    """Draw the recipe's prompts and write samples/step-….png, unless it exists."""
+    sampling, step = trainer.recipe.training.sampling, trainer.state.step
+    file = trainer.folder / "samples" / f"step-{step:08d}.png"
+    if not sampling.prompts or file.exists():
+        return
+    with trainer.weights_for_use() as model:
+        images = draw(model, trainer.tokenizer, sampling.prompts, sampling, seed=trainer.recipe.seed)
+    save_png(grid(images, sampling.prompts), file)
+    lines = JsonLines(trainer.folder / "samples.jsonl", step - 1)
+    lines.write({"step": step, "phase": phase, "file": f"samples/{file.name}", "prompts": list(sampling.prompts)})
+    lines.file.close()
+
+
+def _conclude(folder: Path, name: str, display: Display) -> None:
+    """The last lines: what was reached, where to look, what to try next."""
+    results = [json.loads(p.read_text()) for p in (folder / "eval").glob("*.json")]
+    for result in sorted((r for r in results if "step" in r), key=lambda r: (r["step"], r["task"])):
+        display.say(f"{result['name']} after {result['phase']}: {result['correct']}/{result['total']} = {result['score']:.1%}")
+    grids = sorted((folder / "samples").glob("*.png"))
+    if grids:
+        display.say(f"samples: {grids[-1]}")
+    report = write_report(folder)
+    display.say(f"report:  {report}")
+    display.say(f"next:    smoe generate {folder} --prompt \"42\"")

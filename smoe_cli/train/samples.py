@@ -1,0 +1,33 @@
+"""Sample grids: the same prompts from the same noise, at several steps of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+def grid(images: Sequence[Image.Image], captions: Sequence[str], scale: int = 4) -> Image.Image:
+    """Images in rows of up to eight, each enlarged without smoothing (small ones) and with its caption underneath."""
+    width, height = images[0].size
+    scale = max(1, min(scale, 256 // max(width, height)))
+    font = ImageFont.load_default(12)
+    cell_w, cell_h, gap = width * scale, height * scale + 18, 8
+    columns = min(8, len(images), max(1, 1100 // (cell_w + gap)))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (cell_w + gap) + gap, rows * (cell_h + gap) + gap), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = gap + (i % columns) * (cell_w + gap), gap + (i // columns) * (cell_h + gap)
+        sheet.paste(image.resize((cell_w, height * scale), Image.Resampling.NEAREST), (x, y))
+        text = caption if pen.textlength(caption, font) <= cell_w else caption[: max(1, int(len(caption) * cell_w / pen.textlength(caption, font)) - 1)] + "…"
+        pen.text((x, y + height * scale + 3), text, fill="#333", font=font)
+    return sheet
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG atomically."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    image.save(temporary, format="PNG")
+    temporary.replace(path)
