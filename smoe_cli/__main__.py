@@ -1,6 +1,6 @@
 """`python -m smoe_cli`, for launchers such as `accelerate launch -m smoe_cli train recipe.yaml`."""
 
-from .cli.main import main
+from smoe_cli.cli.main import main
 
 if __name__ == "__main__":
     main()

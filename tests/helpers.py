@@ -109,11 +109,15 @@ def random_batch(recipe: Recipe, plan: Plan | None = None, rows: int = 2, seed: 
     g = torch.Generator().manual_seed(seed)
     n_vit, n_vae = plan.vit_tokens, plan.vae_tokens
     length = recipe.data.sequence_length
-    fields: dict[str, list[list[int]]] = {k: [] for k in ("input_ids", "targets", "modality", "document", "image", "position_ids", "source")}
+    fields: dict[str, list[list[int]]] = {
+        k: [] for k in ("input_ids", "targets", "modality", "document", "image", "position_ids", "source")
+    }
     for _ in range(rows):
         row: dict[str, list[int]] = {k: [] for k in fields}
 
-        def put(ids: list[int], modality: int, document: int, image: int, source: int, learn: bool, row: dict[str, list[int]] = row) -> None:
+        def put(
+            ids: list[int], modality: int, document: int, image: int, source: int, learn: bool, row: dict[str, list[int]] = row
+        ) -> None:
             start = sum(d == document for d in row["document"])
             row["input_ids"] += ids
             row["modality"] += [modality] * len(ids)
@@ -134,7 +138,15 @@ def random_batch(recipe: Recipe, plan: Plan | None = None, rows: int = 2, seed: 
         put([0] * n_vae, 2, 2, 1, 2, False)
         put([4], 0, 2, -1, 2, False)
         pad = length - len(row["input_ids"])
-        for key, fill in (("input_ids", 0), ("targets", -100), ("modality", 0), ("document", -1), ("image", -1), ("position_ids", 0), ("source", -1)):
+        for key, fill in (
+            ("input_ids", 0),
+            ("targets", -100),
+            ("modality", 0),
+            ("document", -1),
+            ("image", -1),
+            ("position_ids", 0),
+            ("source", -1),
+        ):
             fields[key].append(row[key] + [fill] * pad)
     batch = {k: torch.tensor(v) for k, v in fields.items()}
     assert recipe.model.vision is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .common import load_and_compile, recipe_argument, set_option
+from smoe_cli.cli.common import load_and_compile, recipe_argument, set_option
 
 
 @click.command("train")
@@ -30,13 +30,11 @@ def command(recipe: Path, overrides: tuple[str, ...], run_dir: Path | None, resu
     """
     loaded, plan = load_and_compile(recipe, overrides)
 
-    from ..train.loop import Stopped
-    from ..train.run import train
-    from ..train.rundir import choose
+    from smoe_cli.train.loop import Stopped
+    from smoe_cli.train.run import train
 
-    folder = choose(loaded.recipe.name, run_dir, resume)
     try:
-        train(loaded, plan, folder, resume)
+        train(loaded, plan, run_dir, resume)
     except Stopped as stopped:
         click.echo(f"{stopped}; a checkpoint is saved. Go on with the same command.", err=True)
         raise SystemExit(128 + stopped.signal) from None

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .routing import Routing
+from smoe_cli.model.routing import Routing
 
 
 def run_experts(x_TD: Tensor, experts: Sequence[nn.Module], ids: Sequence[Tensor], weights: Sequence[Tensor], routing: Routing) -> Tensor:

@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from ..data.sample import image_tensor
-from ..data.tokenizer import image_token_ids
-from ..errors import UserError
-from ..recipe.models import Sampling
-from .mask import Layout
-from .model import SymbioticModel
-from .routing import TEXT, VAE, VIT, Routing
+from smoe_cli.data.images import pixels as image_pixels
+from smoe_cli.data.tokenizer import TextEncoder, special_ids
+from smoe_cli.errors import UserError
+from smoe_cli.recipe.models import Sampling
+from smoe_cli.model.mask import Layout
+from smoe_cli.model.model import SymbioticModel
+from smoe_cli.model.routing import TEXT, VAE, VIT, Routing
 
 
 @dataclass
@@ -91,17 +91,17 @@ def answer(
     spec = model.recipe.model
     if spec.vision is None:
         raise UserError("this model has no vision encoder", "add `model.vision` to the recipe and train it on a source with task `mmu`")
-    start, end = image_token_ids(tokenizer)
+    special, encode = special_ids(tokenizer), TextEncoder(tokenizer)
     n = model.plan.vit_tokens
     prompts = []
     for question in questions:
-        text = tokenizer.encode(question + "\n", add_special_tokens=False) if question else []
-        ids = [tokenizer.bos_token_id, start, *[tokenizer.pad_token_id] * n, end, *text]
+        text = encode(question + "\n") if question else []
+        ids = [special.bos, special.image, *[special.pad] * n, special.image_end, *text]
         inside = [2] * n if spec.image_positions == "shared" else list(range(2, 2 + n))
         after = inside[-1] + 1
         position = [0, 1, *inside, *range(after, after + 1 + len(text))]
         prompts.append((ids, [TEXT, TEXT, *[VIT] * n, *[TEXT] * (1 + len(text))], position))
-    pixels = torch.stack([image_tensor(image, spec.vision.image_size) for image in images]).to(model.device)
+    pixels = torch.stack([torch.from_numpy(image_pixels(i, spec.vision.image_size)) for i in images]).to(model.device)
     prompt, hidden = _prefill(model, prompts, pixels)
 
     layout, position, last = prompt.layout, prompt.position[:, -1:], hidden[:, -1]
@@ -110,15 +110,15 @@ def answer(
     one = Layout(*(torch.full_like(position, value) for value in (0, -1)), torch.zeros_like(position, dtype=torch.bool))
     for _ in range(max_new_tokens):
         token = model.backbone.lm_head(last).float().argmax(-1)
-        new.append(torch.where(done, tokenizer.eos_token_id, token))
-        done |= token == tokenizer.eos_token_id
+        new.append(torch.where(done, special.eos, token))
+        done |= token == special.eos
         if done.all():
             break
         position, layout = position + 1, Layout.cat(layout, one)
         embeds = model.backbone.get_input_embeddings()(token.unsqueeze(1))
         last = _run(model, embeds, torch.full_like(position, TEXT), position, layout, prompt.cache)[:, -1]
     rows = torch.stack(new, dim=1).tolist()
-    return [tokenizer.decode(row[: row.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in row else row) for row in rows]
+    return [tokenizer.decode(row[: row.index(special.eos)] if special.eos in row else row) for row in rows]
 
 
 def timesteps(steps: int, shift: float) -> Tensor:
@@ -137,9 +137,8 @@ def _velocity(model: SymbioticModel, x_NPV: Tensor, t: float, prompt: _Prompt) -
         position = position + torch.arange(p, device=position.device)
     zero = torch.zeros_like(position)
     layout = Layout.cat(prompt.layout, Layout(zero, zero, torch.ones_like(position, dtype=torch.bool)))
-    length = prompt.ids.shape[1]
     hidden = _run(model, embeds, torch.full_like(position, VAE), position, layout, prompt.cache)
-    prompt.cache.crop(length)
+    prompt.cache.crop(-p)  # drops the image again
     return model.latents.velocity(hidden)
 
 
@@ -154,10 +153,10 @@ def draw(
     """
     if model.latents is None:
         raise UserError("this model has no latent interface", "add `model.latents` to the recipe and train it on a source with task `t2i`")
-    start, _ = image_token_ids(tokenizer)
+    special, encode = special_ids(tokenizer), TextEncoder(tokenizer)
 
     def prefill(captions: Sequence[str]) -> _Prompt:
-        rows = [[tokenizer.bos_token_id, *tokenizer.encode(c, add_special_tokens=False), start] for c in captions]
+        rows = [[special.bos, *encode(c), special.image] for c in captions]
         return _prefill(model, [(r, [TEXT] * len(r), list(range(len(r)))) for r in rows], None)[0]
 
     conditional = prefill(prompts)

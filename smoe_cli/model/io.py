@@ -21,10 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import UserError
-from ..plan import Plan, compile_plan
-from ..recipe import Loaded, load
-from .model import SymbioticModel, build_model
+from smoe_cli.data.tokenizer import load_tokenizer
+from smoe_cli.errors import UserError
+from smoe_cli.plan import Plan, compile_plan
+from smoe_cli.recipe import Loaded, load
+from smoe_cli.recipe.models import PretrainedTokenizer
+from smoe_cli.model.model import SymbioticModel, build_model
 
 MANIFEST = "manifest.json"
 
@@ -128,8 +130,6 @@ def save_model(
 
 def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerBase, Loaded, Plan]:
     """Read a model folder, in evaluation mode on the CPU. Raises UserError naming what is missing, damaged or in excess."""
-    from ..data.tokenizer import load_tokenizer
-
     folder = Path(folder)
     if not (folder / "smoe.yaml").is_file():
         raise UserError(f"{folder}: not a model folder (no smoe.yaml)", "pass the folder `model` of a run directory")
@@ -138,5 +138,5 @@ def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerBase, L
     plan = compile_plan(loaded.recipe)
     model = build_model(loaded.recipe, plan)
     copy_into(model, read_tensors(folder / "model.safetensors"), str(folder / "model.safetensors"))
-    tokenizer = load_tokenizer(loaded.recipe.model.tokenizer, folder)
+    tokenizer = load_tokenizer(PretrainedTokenizer(kind="pretrained", path=str(folder)))
     return model.eval(), tokenizer, loaded, plan

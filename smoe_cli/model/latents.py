@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..recipe.models import Latents
+from smoe_cli.recipe.models import Latents
 
 TIMESTEP_FEATURES = 256
 

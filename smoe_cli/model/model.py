@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from ..errors import Failure
-from ..plan import Plan
-from ..recipe.models import MODALITIES, Recipe
-from .latents import LatentInterface, noised
-from .mask import Layout, dense
-from .routing import VAE, VIT, LayerRouting, Routing, RowShield
-from .surgery import operate
-from .vision import build_projector, build_vision, vision_features
+from smoe_cli.errors import Failure
+from smoe_cli.plan import Plan
+from smoe_cli.recipe.models import MODALITIES, Recipe
+from smoe_cli.model.latents import LatentInterface, noised
+from smoe_cli.model.mask import Layout, dense
+from smoe_cli.model.routing import VAE, VIT, LayerRouting, Routing, RowShield
+from smoe_cli.model.surgery import operate
+from smoe_cli.model.vision import build_projector, build_vision, vision_features
 
 
 @dataclass(frozen=True)

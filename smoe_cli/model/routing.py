@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..recipe.models import MODALITIES
+from smoe_cli.recipe.models import MODALITIES
 
 TEXT, VIT, VAE = range(len(MODALITIES))
 

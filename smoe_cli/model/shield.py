@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .routing import RowShield
+from smoe_cli.model.routing import RowShield
 
 
 class _ScaleGradient(torch.autograd.Function):

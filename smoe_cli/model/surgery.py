@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..plan import Plan
-from ..recipe.models import MODALITIES
-from .anatomy import Anatomy, anatomy_of
-from .experts import rows_of, run_experts
-from .routing import LayerRouting, Routing
-from .shield import Shielding
+from smoe_cli.plan import Plan
+from smoe_cli.recipe.models import MODALITIES
+from smoe_cli.model.anatomy import Anatomy, anatomy_of
+from smoe_cli.model.experts import rows_of, run_experts
+from smoe_cli.model.routing import LayerRouting, Routing
+from smoe_cli.model.shield import Shielding
 
 
 class SymbioticBlock(nn.Module):
@@ -67,8 +67,9 @@ class SymbioticBlock(nn.Module):
             *(r(rows_of(sorted_TD, start, end)) for r, (start, end) in zip(self.router.values(), routing.bounds(), strict=True)),
             strict=True,
         )
-        if routing.record and self.layer not in routing.layers:
-            routing.layers[self.layer] = _observe(logits, ids, routing)
+        if routing.record:
+            # recomputation has to repeat every operation, but its result is not taken a second time
+            routing.layers.setdefault(self.layer, _observe(logits, ids, routing))
         return run_experts(x_TD, list(self.experts.values()), ids, weights, routing)
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
-from ..errors import UserError
-from ..recipe.models import Vision
+from smoe_cli.errors import UserError
+from smoe_cli.recipe.models import Vision
 
 # families whose constructor takes a switch for parts that only classification needs
 _CONFIG = {"siglip_vision_model": {"vision_use_head": False}}

@@ -2,7 +2,7 @@
 
 Every field's docstring is the text that the JSON Schema, the editor and the docs show. A key that nothing consumes does
 not exist here: what a later version adds (`pretrained`, `upcycle`, `streams`, …) joins together with what it does.
-Checks that look at several keys at once live in `checks.py`, where they can name the exact place in the file.
+Checks that look at several keys at once live in `checks`, where they can name the exact place in the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Size = Annotated[tuple[Positive, Positive], Field(description="[height, width] i
 class Node(BaseModel):
     """Base of every recipe mapping: immutable, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 # ------------------------------------------------------------------------------------------------------------- model

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..model.io import atomic_folder, check_manifest, copy_into, read_tensors, write_manifest
+from smoe_cli.errors import UserError
+from smoe_cli.model.io import atomic_folder, check_manifest, copy_into, read_tensors, write_manifest
 
 PREFIX = "step-"
 

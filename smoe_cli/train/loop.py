@@ -6,9 +6,10 @@ happens between two checkpoints is therefore a function of the first one alone.
 
 from __future__ import annotations
 
+import copy
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -20,19 +21,20 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..data.loader import PhaseLoader, Step
-from ..errors import Failure
-from ..model.model import ActiveShield, SymbioticModel
-from ..model.routing import LayerRouting
-from ..plan import Plan
-from ..plan.schedule import learning_rate, shield_factor
-from ..recipe.models import MODALITIES, Recipe
-from . import checkpoint
-from .ema import Average
-from .losses import Balance, count, micro_loss
-from .metrics import JsonLines, Window, utilisation_and_capacity, window_line
-from .optimizer import build_optimizer, freeze, role_of_parameters
-from .progress import Display
+from smoe_cli.data.loader import PhaseLoader, Step
+from smoe_cli.errors import Failure
+from smoe_cli.model.model import ActiveShield, SymbioticModel
+from smoe_cli.model.routing import LayerRouting
+from smoe_cli.plan import Plan
+from smoe_cli.plan.schedule import learning_rate, shield_factor
+from smoe_cli.recipe.models import MODALITIES, Recipe
+from smoe_cli.train import checkpoint
+from smoe_cli.train.ema import Average
+from smoe_cli.train.losses import Balance, count, micro_loss
+from smoe_cli.train.metrics import JsonLines, Window, utilisation_and_capacity, window_line
+from smoe_cli.train.optimizer import build_optimizer, freeze, role_of_parameters
+from smoe_cli.train.progress import Display
+from smoe_cli.train.samples import draws_images
 
 
 class Stopped(Exception):
@@ -58,6 +60,7 @@ class Trainer:
         self.window = Window()
         self.state = checkpoint.State()
         self.source_names = tuple(recipe.data.sources)
+        self.reported: dict[str, Any] = {}  # rows drawn and skipped before the current phase, or before this session
         self.tokens_seen, self.clock = 0, time.monotonic()
         self.stop_signal = 0
 
@@ -67,7 +70,7 @@ class Trainer:
         """Continue from a checkpoint."""
         averages = self.average.tensors if self.average else None
         self.state = checkpoint.restore(folder, self.model, self.optimizer, averages)
-        extra = self.state.extra
+        extra, self.reported = self.state.extra, self.state.report
         if self.average:
             self.average.updates = self.state.ema_updates
         self.balance.fraction_LE = extra["balance.fraction"].to(self.accelerator.device)
@@ -124,8 +127,11 @@ class Trainer:
 
     # ---------------------------------------------------------------------------------------------------------- loop
 
-    def run_phase(self, index: int, display: Display) -> None:
-        """Train phase `index` from the current step to its end. Raises Stopped after a signal and Failure on divergence."""
+    def run_phase(self, index: int, display: Display, sample: Callable[[Trainer, str], None]) -> None:
+        """Train phase `index` from the current step to its end, calling `sample` when the recipe asks for a grid.
+
+        Raises Stopped after a signal and Failure on divergence.
+        """
         phase, planned = self.recipe.phases[index], self.plan.phases[index]
         end = planned.start + planned.steps
         freeze(self.model, self.roles, frozenset(planned.rates))
@@ -143,7 +149,8 @@ class Trainer:
             world=accelerator.num_processes,
             state=self.state.data or None,
         )
-        every = self.recipe.training.checkpoints.every
+        every, grid_every = self.recipe.training.checkpoints.every, self.recipe.training.sampling.every
+        draws = draws_images(self.recipe, index)
         steps = iter(loader)
         while self.state.step < end:
             in_phase = self.state.step - planned.start
@@ -157,28 +164,25 @@ class Trainer:
             self.state.data = step.state
             self._after_step(phase.name, planned.rates, in_phase, phase, shields, display)
             stop = int(accelerator.reduce(torch.tensor(self.stop_signal, device=accelerator.device), "sum")) if self._distributed else self.stop_signal
+            if grid_every and draws and self.state.step % grid_every == 0 and accelerator.is_main_process:
+                sample(self, phase.name)
             if stop or self.state.step % every == 0 or self.state.step == end:
+                self.state.report = _merged(self.reported, gather_object([loader.report()]))
                 if self.state.step == end:
                     self.state.data = {}  # the next phase draws from lanes of its own
-                    self._keep_report(loader)
+                    self.reported = self.state.report
                 self.save()
-            if stop and self.state.step < end:
-                raise Stopped(self.stop_signal or signal.SIGTERM, self.state.step)
+            if stop:
+                self.stop_signal = self.stop_signal or signal.SIGTERM  # another process was asked
+                break
+        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        accelerator.free_memory()
         if self.stop_signal:
             raise Stopped(self.stop_signal, self.state.step)
 
     @property
     def _distributed(self) -> bool:
         return self.accelerator.num_processes > 1
-
-    def _keep_report(self, loader: PhaseLoader) -> None:
-        for part in gather_object([loader.report()]):
-            for source, entry in part.items():
-                total = self.state.report.setdefault(source, {"drawn": 0, "skipped": 0, "reasons": {}})
-                total["drawn"] += entry["drawn"]
-                total["skipped"] += entry["skipped"]
-                for reason, n in entry["reasons"].items():
-                    total["reasons"][reason] = total["reasons"].get(reason, 0) + n
 
     def _sum(self, tensor: Tensor) -> Tensor:
         return self.accelerator.reduce(tensor, "sum") if self._distributed else tensor
@@ -307,6 +311,19 @@ class Trainer:
         display.log(name, step, line)
         self.window.clear()
         self.tokens_seen, self.clock = 0, now
+
+
+def _merged(before: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts of drawn and skipped rows by source, added up."""
+    total = copy.deepcopy(before)
+    for part in parts:
+        for source, entry in part.items():
+            counts = total.setdefault(source, {"drawn": 0, "skipped": 0, "reasons": {}})
+            counts["drawn"] += entry["drawn"]
+            counts["skipped"] += entry["skipped"]
+            for reason, n in entry["reasons"].items():
+                counts["reasons"][reason] = counts["reasons"].get(reason, 0) + n
+    return total
 
 
 @contextmanager

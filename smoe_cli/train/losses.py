@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..model.model import Outputs
-from ..model.routing import VAE
-from ..plan import Plan
-from ..recipe.models import MODALITIES, LossWeights
+from smoe_cli.model.model import Outputs
+from smoe_cli.model.routing import VAE
+from smoe_cli.plan import Plan
+from smoe_cli.recipe.models import MODALITIES, LossWeights
 
 Reduce = Callable[[Tensor], Tensor]
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plan import Plan
-from ..recipe.models import MODALITIES
+from smoe_cli.plan import Plan
+from smoe_cli.recipe.models import MODALITIES
 
 CAPACITY_FACTOR = 1.25
 USED = 0.1

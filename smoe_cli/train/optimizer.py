@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..errors import Failure
-from ..plan import Plan
-from ..recipe.models import AdamW
+from smoe_cli.errors import Failure
+from smoe_cli.plan import Plan
+from smoe_cli.recipe.models import AdamW
 
 
 def role_of_parameters(model: nn.Module, plan: Plan) -> dict[str, str]:

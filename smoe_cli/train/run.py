@@ -7,35 +7,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 
-from ..data.tokenizer import load_tokenizer
-from ..errors import UserError
-from ..eval.run import evaluate
-from ..eval.tables import results_table
-from ..model.inference import draw
-from ..model.io import save_model
-from ..model.model import build_model
-from ..plan import Plan
-from ..recipe import Loaded
-from ..report import write_report
-from . import checkpoint, rundir
-from .loop import Trainer, graceful_signals
-from .metrics import JsonLines
-from .progress import Display
-from .samples import grid, save_png
+from smoe_cli.data.tokenizer import load_tokenizer
+from smoe_cli.errors import UserError
+from smoe_cli.eval.results import table
+from smoe_cli.eval.run import evaluate
+from smoe_cli.model.inference import draw
+from smoe_cli.model.io import save_model
+from smoe_cli.model.model import build_model
+from smoe_cli.plan import Plan
+from smoe_cli.recipe import Loaded
+from smoe_cli.report import write_report
+from smoe_cli.train import checkpoint, rundir
+from smoe_cli.train.loop import Trainer, graceful_signals
+from smoe_cli.train.metrics import JsonLines
+from smoe_cli.train.progress import Display
+from smoe_cli.train.samples import draws_images, grid, save_png
 
 
-def train(loaded: Loaded, plan: Plan, folder: Path, resume: str) -> Path:
-    """Run the recipe in `folder`, from its newest checkpoint (`auto`), from nothing (`never`) or from a checkpoint's path.
+def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path:
+    """Run the recipe from its newest checkpoint (`auto`), from nothing in a new directory (`never`) or from a checkpoint's path.
 
-    Returns the run directory. Raises loop.Stopped after a signal, UserError and Failure as the parts do.
+    run_dir: default runs/<name>. Returns the run directory. Raises loop.Stopped after a signal, UserError and Failure as the
+    parts do.
     """
     recipe = loaded.recipe
-    cpu = not torch.cuda.is_available()
-    tracked = [t for t in recipe.training.trackers]
+    PartialState(cpu=not torch.cuda.is_available())
+    folder = broadcast_object_list([rundir.choose(recipe.name, run_dir, resume)])[0]
+    tracked = list(recipe.training.trackers)
     accelerator = Accelerator(
-        cpu=cpu, mixed_precision="bf16" if recipe.training.precision == "bf16" else "no", log_with=tracked or None, project_dir=folder
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="bf16" if recipe.training.precision == "bf16" else "no",
+        log_with=tracked or None,
+        project_dir=folder,
     )
     _check_processes(plan, accelerator.num_processes, loaded)
     if accelerator.is_main_process:
@@ -61,7 +67,7 @@ def train(loaded: Loaded, plan: Plan, folder: Path, resume: str) -> Path:
         with graceful_signals(trainer), trainer.open_files():
             for index, planned in enumerate(plan.phases):
                 if trainer.state.step < planned.start + planned.steps:
-                    trainer.run_phase(index, display)
+                    trainer.run_phase(index, display, sample)
                 if accelerator.is_main_process:
                     _finish_phase(trainer, index, loaded, display)
                 accelerator.wait_for_everyone()
@@ -103,17 +109,16 @@ def _finish_phase(trainer: Trainer, index: int, loaded: Loaded, display: Display
     end = planned.start + planned.steps
     if trainer.state.step > end:
         return
-    draws = any(recipe.data.sources[s].task == "t2i" for s in recipe.phases[index].mixture)
-    if draws:
+    if draws_images(recipe, index):
         sample(trainer, planned.name)
     missing = [t for t in recipe.evaluation.tasks if not (trainer.folder / "eval" / f"{planned.name}-{t.task}.json").exists()]
     if missing:
         display.say(f"evaluating after phase {planned.name} …")
         with trainer.weights_for_use() as model:
             results = evaluate(
-                model, trainer.tokenizer, missing, trainer.folder / "eval", phase=planned.name, step=trainer.state.step, base=loaded.path.parent
+                model, trainer.tokenizer, missing, trainer.folder / "eval", phase=planned.name, step=trainer.state.step, batch_size=50
             )
-        display.console.print(results_table(results))
+        display.console.print(table(results))
 
 
 def sample(trainer: Trainer, phase: str) -> None:

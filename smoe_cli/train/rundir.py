@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..plan import Plan
-from ..recipe import Loaded, load
+from smoe_cli.errors import UserError
+from smoe_cli.plan import Plan
+from smoe_cli.recipe import Loaded, load
 
 # keys that may differ from the recipe of the run being resumed: they change what is written, never what is trained
 HARMLESS = ("description", "evaluation", "data.workers", "training.checkpoints", "training.trackers", "training.sampling")

@@ -7,6 +7,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from smoe_cli.recipe.models import Recipe
+
+
+def draws_images(recipe: Recipe, phase: int) -> bool:
+    """Whether a phase trains on images to generate."""
+    return any(recipe.data.sources[name].task == "t2i" for name in recipe.phases[phase].mixture)
+
 
 def grid(images: Sequence[Image.Image], captions: Sequence[str], scale: int = 4) -> Image.Image:
     """Images in rows of up to eight, each enlarged without smoothing (small ones) and with its caption underneath."""

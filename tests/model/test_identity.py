@@ -12,7 +12,7 @@ from smoe_cli.model.routing import Routing
 from smoe_cli.model.surgery import operate
 from smoe_cli.plan import compile_plan
 
-from ..helpers import one_group, tiny
+from tests.helpers import one_group, tiny
 
 
 def original(recipe, kernel: str):
@@ -51,7 +51,13 @@ def test_greedy_generation_by_transformers_equals_the_original() -> None:
     reference, _ = original(recipe, "grouped_mm")
     model, _ = twin(recipe, "grouped_mm")
     ids = torch.randint(5, 261, (2, 9))
-    options = {"max_new_tokens": 8, "do_sample": False, "use_cache": True, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
+    options = {
+        "max_new_tokens": 8,
+        "do_sample": False,
+        "use_cache": True,
+        "pad_token_id": 0,
+        "attention_mask": torch.ones_like(ids),
+    }
     assert torch.equal(reference.eval().generate(ids, **options), model.eval().generate(ids, **options))
 
 
@@ -79,7 +85,9 @@ def test_a_split_equals_masking_the_routers_logits(kernel: str, mix: str) -> Non
     reference, plan = original(recipe, kernel)
     model, _ = twin(recipe, kernel)
     x = torch.randn(1, 40, 32)
-    modality = {"mixed": torch.randint(0, 3, (40,)), "text": torch.zeros(40, dtype=torch.long), "vae": torch.full((40,), 2)}[mix]
+    modality = {"mixed": torch.randint(0, 3, (40,)), "text": torch.zeros(40, dtype=torch.long), "vae": torch.full((40,), 2)}[
+        mix
+    ]
     block = model.model.layers[0].mlp
     block.routing = Routing.of(modality, block.group_of, 2)
     expected = masked_reference(model, plan, x[0], modality, reference.model.layers[0].mlp)
@@ -100,7 +108,7 @@ def test_gradient_of_another_groups_experts_is_exactly_zero(kernel: str) -> None
 
 
 def test_the_two_kernels_agree_on_a_mixed_batch() -> None:
-    from ..helpers import random_batch
+    from tests.helpers import random_batch
 
     recipe = tiny()
     batch = random_batch(recipe)

@@ -9,7 +9,7 @@ from smoe_cli.model.latents import noised, patchify, unpatchify
 from smoe_cli.model.model import ActiveShield, SymbioticModel, build_model
 from smoe_cli.plan import compile_plan
 
-from ..helpers import random_batch, tiny
+from tests.helpers import random_batch, tiny
 
 SHIELDS = (ActiveShield("shared", ("vae",), "path", 0.1),)
 
@@ -67,8 +67,9 @@ def test_padding_enters_no_statistic_and_no_loss() -> None:
     valid = int((batch["document"] >= 0).sum())
     assert all(int(layer.counts_ME.sum()) == valid * 2 for layer in out.routing)
     longer = {
-        k: torch.nn.functional.pad(v, (0, 9), value={"targets": -100, "document": -1, "image": -1, "source": -1}.get(k, 0)) if k in
-        ("input_ids", "targets", "modality", "document", "image", "position_ids", "source") else v
+        k: torch.nn.functional.pad(v, (0, 9), value={"targets": -100, "document": -1, "image": -1, "source": -1}.get(k, 0))
+        if k in ("input_ids", "targets", "modality", "document", "image", "position_ids", "source")
+        else v
         for k, v in batch.items()
     }
     longer["input_ids"][:, -9:] = 77  # whatever stands in padding

@@ -11,12 +11,14 @@ from smoe_cli.model.model import ActiveShield, SymbioticModel, build_model
 from smoe_cli.model.shield import Shielding
 from smoe_cli.plan import compile_plan
 
-from ..helpers import random_batch, tiny
+from tests.helpers import random_batch, tiny
 
 VAE_ONLY = ("vae",)
 
 
-def gradients(model: SymbioticModel, batch: dict[str, Tensor], shields: tuple[ActiveShield, ...], part: str = "both") -> tuple[Tensor, dict[str, Tensor]]:
+def gradients(
+    model: SymbioticModel, batch: dict[str, Tensor], shields: tuple[ActiveShield, ...], part: str = "both"
+) -> tuple[Tensor, dict[str, Tensor]]:
     model.zero_grad(set_to_none=True)
     out = model(batch, shields)
     loss = out.text_losses.sum() + out.flow_losses.sum() if part == "both" else out.flow_losses.sum()

@@ -1,0 +1,90 @@
+"""`smoe generate`: draw images from captions, or answer questions about an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from smoe_cli.recipe.models import Sampling
+
+DRAWING_OPTIONS = ("out", "seed", "steps", "guidance", "shift", "count")
+
+
+@click.command("generate")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--prompt", "prompts", multiple=True, help="Caption to draw, or question about --image; may be repeated.")
+@click.option("--image", type=click.Path(path_type=Path), help="Answer about this image instead of drawing.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("generated"), show_default=True, help="Folder for the PNGs."
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the noise.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=1, show_default=True, help="Images of each prompt (seed, seed + 1, …)."
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Euler steps [default: the recipe's].")
+@click.option("--guidance", type=click.FloatRange(min=1), help="Classifier-free guidance, 1 = none [default: the recipe's].")
+@click.option("--shift", type=click.FloatRange(min=0, min_open=True), help="Timestep shift [default: the recipe's].")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Longest answer.")
+@click.pass_context
+def command(
+    context: click.Context,
+    model: Path,
+    prompts: tuple[str, ...],
+    image: Path | None,
+    out: Path,
+    seed: int,
+    count: int,
+    steps: int | None,
+    guidance: float | None,
+    shift: float | None,
+    max_new_tokens: int,
+) -> None:
+    """Draw captions, or answer about an image, with MODEL (a run directory or a model folder).
+
+    \b
+    smoe generate runs/quickstart --prompt 42 --prompt 7 --out pictures
+    smoe generate runs/quickstart --image photo.png --prompt "What does it say?"
+
+    Without --prompt the recipe's own sampling prompts are drawn. Existing files are never overwritten.
+    """
+    _check_options(context, image)
+    from smoe_cli.eval.locate import model_folder, open_model
+
+    folder = model_folder(model)
+    if image is not None:
+        from smoe_cli.eval.generation import answer_about, open_image
+
+        picture = open_image(image)
+        for reply in answer_about(*open_model(folder), picture, prompts or ("",), max_new_tokens):
+            click.echo(reply)
+        return
+
+    from smoe_cli.eval.generation import draw_to_files, drawing_prompts
+    from smoe_cli.recipe import load
+
+    recipe = load(folder / "smoe.yaml").recipe
+    captions = drawing_prompts(recipe, prompts)
+    sampling = _sampling(recipe.training.sampling, steps, guidance, shift)
+    for path in draw_to_files(*open_model(folder), captions, out, sampling, seed, count):
+        click.echo(path)
+
+
+def _check_options(context: click.Context, image: Path | None) -> None:
+    """Refuse options that would have no effect."""
+    from click.core import ParameterSource
+
+    from smoe_cli.errors import UserError
+
+    unused = DRAWING_OPTIONS if image is not None else ("max_new_tokens",)
+    given = [name for name in unused if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{flags}: no effect {'with' if image is not None else 'without'} --image")
+
+
+def _sampling(sampling: Sampling, steps: int | None, guidance: float | None, shift: float | None) -> Sampling:
+    options = {"steps": steps, "guidance": guidance, "shift": shift}
+    return sampling.model_copy(update={name: value for name, value in options.items() if value is not None})

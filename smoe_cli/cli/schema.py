@@ -1,0 +1,57 @@
+"""`smoe schema`: the JSON Schema that editors complete and check recipes with."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+DEFAULT = Path("schemas/recipe.schema.json")
+
+
+@click.command("schema")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), default=DEFAULT, show_default=True, help="File to write."
+)
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not up to date.")
+def command(output: Path, check: bool) -> None:
+    """Write the JSON Schema of recipes.
+
+    Editors find it through the first line of a recipe:
+
+    \b
+    # yaml-language-server: $schema=../schemas/recipe.schema.json
+    """
+    from smoe_cli.errors import Failure
+    from smoe_cli.recipe.schema import schema_text
+
+    text = schema_text()
+    if check:
+        try:
+            current = output.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise Failure(f"{output} does not exist", "run `smoe schema`") from None
+        if current != text:
+            raise Failure(f"{output} is not up to date", "run `smoe schema`")
+        click.echo(f"ok  {output}")
+        return
+    _write(output, text)
+    click.echo(f"wrote {output}")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,132 @@
+"""Questions about images in OCRBench's columns: dataset, question, question_type, answer, image.
+
+Read from a parquet, JSON-lines or JSON file, or a folder of them. The benchmark's own `OCRBench.json` names the columns
+`dataset_name`, `type`, `answers` and `image_path`, with the images in `OCRBench_Images/` beside it: read as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from smoe_cli.data.images import read_image
+from smoe_cli.data.sample import BadRow
+from smoe_cli.errors import UserError
+from smoe_cli.eval.ocr_scoring import DATASETS, TYPES
+from smoe_cli.eval.tables import Row, is_text, read_rows
+
+IMAGE_FOLDERS = ("", "OCRBench_Images")
+"""Where relative paths are looked up, beside the data file."""
+
+RENDERED = "rendered-text"
+"""Column `dataset` of the held-out strings that this package draws."""
+
+
+@dataclass(frozen=True)
+class OcrQuestion:
+    """One question. The image is kept as it is stored and decoded when it is asked about."""
+
+    row: Row
+    dataset: str
+    question: str
+    question_type: str
+    answers: tuple[str, ...]
+    image: bytes | Path
+
+    def decode(self) -> Image.Image:
+        """The image, RGB, upright. Raises UserError naming file and row."""
+        try:
+            return read_image(self.image, None)
+        except BadRow as error:
+            raise self.row.error(error.detail) from None
+
+
+@dataclass(frozen=True)
+class OcrData:
+    """Questions in file order, and the files they came from."""
+
+    questions: tuple[OcrQuestion, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """`ocrbench` for the benchmark's own questions only, `rendered-ocr` for ours, else `custom-ocr`."""
+        if all(question.dataset.lower() in DATASETS and question.question_type in TYPES for question in self.questions):
+            return "ocrbench"
+        if all(question.dataset == RENDERED for question in self.questions):
+            return "rendered-ocr"
+        return "custom-ocr"
+
+    def warnings(self) -> list[str]:
+        """Why a score on these data is not comparable with a published OCRBench score; empty when nothing speaks against it."""
+        if self.name != "ocrbench":
+            return ["not OCRBench's own questions"] if self.name == "custom-ocr" else []
+        found = Counter(question.question_type for question in self.questions)
+        missing = [f"{name} {found[name]} of {count}" for name, (_, count) in TYPES.items() if found[name] != count]
+        full = sum(count for _, count in TYPES.values())
+        return [f"not the full set of {full} questions: {', '.join(missing)}"] if missing else []
+
+
+def load_ocr(path: Path) -> OcrData:
+    """Read questions from a file or folder. Raises UserError naming the file and row on bad data."""
+    files = data_files(path)
+    return OcrData(tuple(parse_question(row) for file in files for row in read_rows(file)), tuple(files))
+
+
+def data_files(path: Path) -> list[Path]:
+    """The file, or the data files of a folder or of its `data/` (those of split `test` when files are named after splits)."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_file():
+        return [path]
+    for folder in (path, path / "data"):
+        for pattern in ("test-*.parquet", "*.parquet", "*.jsonl", "OCRBench.json"):
+            if files := sorted(folder.glob(pattern)):
+                return files
+    raise UserError(f"{path}: no OCRBench questions found", "expected *.parquet, *.jsonl or OCRBench.json, here or in data/")
+
+
+def parse_question(row: Row) -> OcrQuestion:
+    """A row in OCRBench's columns."""
+    return OcrQuestion(
+        row=row,
+        dataset=row.text("dataset", "dataset_name"),
+        question=row.text("question"),
+        question_type=row.text("question_type", "type"),
+        answers=_answers(row, row.get("answer", "answers")),
+        image=_locate(row, row.get("image", "image_path")),
+    )
+
+
+def _answers(row: Row, value: Any) -> tuple[str, ...]:
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if not values:
+        raise row.error("`answer` is an empty list")
+    return tuple(_answer(row, one) for one in values)
+
+
+def _answer(row: Row, value: Any) -> str:
+    if is_text(value):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise row.error(f"`answer` is {value!r}, expected a text, a number or a list of them")
+    return str(int(value)) if float(value).is_integer() else str(value)  # a column of integers may have been stored as floats
+
+
+def _locate(row: Row, value: Any) -> bytes | Path:
+    """The bytes, or the path, of a cell that holds bytes, {bytes, path} or a path relative to the data file."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str) or not value:
+        raise row.error("`image` is neither bytes nor a path")
+    for folder in IMAGE_FOLDERS:
+        if (path := row.file.parent / folder / value).is_file():
+            return path
+    raise row.error(f"no image `{value}`", "paths are relative to the data file")

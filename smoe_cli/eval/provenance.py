@@ -1,0 +1,43 @@
+"""Where a number comes from: versions of the libraries, hashes of the files."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of the libraries that compute."""
+    found = {"python": platform.python_version()}
+    for package in ("smoe", "torch", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # this package, run from a source folder that was never installed
+            found[package] = "not installed"
+    return found
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_files(files: Iterable[Path], root: Path) -> dict[str, Any]:
+    """One SHA-256 over the names (relative to `root`) and bytes of several files, in any order; and how many they are."""
+    unique = sorted(set(files))
+    digest = hashlib.sha256()
+    for file in unique:
+        name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+        digest.update(f"{name}\0{hash_file(file)}\n".encode())
+    return {"sha256": digest.hexdigest(), "files": len(unique)}
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

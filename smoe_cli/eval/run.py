@@ -1,0 +1,194 @@
+"""Evaluate a model on several tasks: at the end of a training phase, and from `smoe eval`."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import PreTrainedTokenizerBase
+
+from smoe_cli.errors import UserError
+from smoe_cli.eval.likelihood import BatchedScorer
+from smoe_cli.eval.mmlu import evaluate_mmlu
+from smoe_cli.eval.mmlu_data import load_mmlu
+from smoe_cli.eval.ocr_data import OcrData, load_ocr
+from smoe_cli.eval.ocrbench import evaluate_ocr
+from smoe_cli.eval.provenance import hash_file, hash_files, now, versions
+from smoe_cli.eval.rendered import write_rendered
+from smoe_cli.eval.results import Result, write_json
+from smoe_cli.model.inference import answer
+from smoe_cli.model.model import SymbioticModel
+from smoe_cli.recipe.models import EvalTask, Mmlu, OcrBench, Recipe, RenderedOcr, RenderedText
+
+Progress = Callable[[str, int, int], None]
+"""Called with (task, questions done, questions in all)."""
+
+
+def evaluate(
+    model: SymbioticModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[EvalTask],
+    out_dir: Path | None = None,
+    *,
+    phase: str | None = None,
+    step: int | None = None,
+    batch_size: int = 8,
+    model_folder: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Measure the model on each task, in evaluation mode, and write each result as soon as it is there.
+
+    out_dir: `<phase>-<task>.json` (`<task>.json` without a phase) goes here, and `data/<source>/` holds drawn questions; None
+    writes nothing. model_folder: where the model was loaded from, for the hash of its weights. The model's mode and random
+    state are left as they were. Raises UserError on bad data and on a model without what a task needs.
+    """
+    results: list[Result] = []
+    names: list[str] = []
+    weights = {"file": "model.safetensors", "sha256": hash_file(model_folder / "model.safetensors")} if model_folder else None
+    with evaluating(model):
+        for task in tasks:
+            start = time.monotonic()
+            found = _run(model, tokenizer, task, out_dir, batch_size, progress)
+            result = dataclasses.replace(
+                found,
+                protocol={**found.protocol, **_circumstances(model, batch_size)},
+                hashes={**found.hashes, "model": weights},
+                versions=versions(),
+                phase=phase,
+                step=step,
+                time=now(),
+                seconds=time.monotonic() - start,
+            )
+            results.append(result)
+            if out_dir is not None:
+                write_json(out_dir / f"{_file_name(phase, task.task, names)}.json", result.to_dict())
+    return results
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; afterwards every module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class Reader:
+    """One of our models as an `Answerer`."""
+
+    def __init__(self, model: SymbioticModel, tokenizer: PreTrainedTokenizerBase):
+        self.model, self.tokenizer = model, tokenizer
+
+    def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
+        """Greedy answers under the prompt of the training task `mmu`."""
+        return answer(self.model, self.tokenizer, images, questions, max_new_tokens)
+
+
+def scorer(model: SymbioticModel, batch_size: int) -> BatchedScorer:
+    """One of our models as a `Scorer`: its backbone, for which every token is text."""
+    return BatchedScorer(model.backbone, model.backbone.config.max_position_embeddings, batch_size)
+
+
+def rendered_source(recipe: Recipe, name: str) -> RenderedText:
+    """The source of this name. Raises UserError unless it is a `rendered-text` source with task `mmu`."""
+    source = recipe.data.sources.get(name)
+    if isinstance(source, RenderedText) and source.task == "mmu":
+        return source
+    known = [name for name, one in recipe.data.sources.items() if isinstance(one, RenderedText) and one.task == "mmu"]
+    raise UserError(
+        f"rendered-ocr: `{name}` is not a `rendered-text` source with task `mmu` of this recipe",
+        f"sources that can be used: {', '.join(known) or 'none'}",
+    )
+
+
+def _run(
+    model: SymbioticModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: EvalTask,
+    out_dir: Path | None,
+    batch_size: int,
+    progress: Progress | None,
+) -> Result:
+    tell = (lambda done, total: progress(task.task, done, total)) if progress else None
+    if isinstance(task, Mmlu):
+        folder = Path(task.data)
+        mmlu = load_mmlu(folder, task.shots)
+        score = scorer(model, batch_size)
+        result = evaluate_mmlu(score, tokenizer, mmlu, task.shots, task.limit, tell)
+        return dataclasses.replace(
+            result,
+            protocol={**result.protocol, "max_length": score.max_length},
+            hashes={"data": hash_files(mmlu.files, folder)},
+        )
+    if model.vision is None:
+        raise UserError(
+            f"{task.task}: this model cannot read images: it has no vision encoder",
+            "add `model.vision` to the recipe and train it on a source with task `mmu`",
+        )
+    if isinstance(task, OcrBench):
+        return _ocr(model, tokenizer, load_ocr(Path(task.data)), Path(task.data), task, task.limit, batch_size, tell)
+    return _rendered(model, tokenizer, task, out_dir, batch_size, tell)
+
+
+def _rendered(
+    model: SymbioticModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: RenderedOcr,
+    out_dir: Path | None,
+    batch_size: int,
+    tell: Callable[[int, int], None] | None,
+) -> Result:
+    source = rendered_source(model.recipe, task.source)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (out_dir or Path(temporary)) / "data" / task.source
+        file = write_rendered(source, task.source, model.recipe.seed, task.questions, folder)
+        result = _ocr(model, tokenizer, load_ocr(file), folder, task, None, batch_size, tell)
+    return dataclasses.replace(result, protocol={**result.protocol, "source": task.source, "seed": model.recipe.seed})
+
+
+def _ocr(
+    model: SymbioticModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: OcrData,
+    root: Path,
+    task: OcrBench | RenderedOcr,
+    limit: int | None,
+    batch_size: int,
+    tell: Callable[[int, int], None] | None,
+) -> Result:
+    result = evaluate_ocr(Reader(model, tokenizer), data, task.task, limit, batch_size, tell)
+    hashes = {"data": hash_files(data.files, root if root.is_dir() else root.parent)}
+    vision = model.recipe.model.vision
+    assert vision is not None
+    image = {"size": list(vision.image_size), "resize": "bicubic, keeping proportions, padded with grey", "mode": "RGB"}
+    return dataclasses.replace(result, protocol={**result.protocol, "image": image}, hashes=hashes)
+
+
+def _circumstances(model: SymbioticModel, batch_size: int) -> dict[str, Any]:
+    """What a score may depend on in its last digits."""
+    training = model.recipe.training
+    return {
+        "batch_size": batch_size,
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "attention": training.attention,
+        "experts": training.experts,
+    }
+
+
+def _file_name(phase: str | None, task: str, names: list[str]) -> str:
+    """`<phase>-<task>`, with a number from the second task of the same name on; remembers it in `names`."""
+    base = f"{phase}-{task}" if phase else task
+    names.append(base)
+    return base if names.count(base) == 1 else f"{base}-{names.count(base)}"

@@ -1,0 +1,131 @@
+"""Rows of a data file, whatever its format, each with the place it comes from, so that every complaint can name it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from smoe_cli.errors import UserError
+
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".arrow")
+CSV_COLUMNS = ("question", "A", "B", "C", "D", "answer")
+"""Columns of a CSV file without a header: MMLU's original layout."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its file, its number counted from 1 (for JSON lines and CSV: without blank lines and header), its values."""
+
+    file: Path
+    number: int
+    values: dict[str, Any]
+
+    def error(self, message: str, help: str | None = None) -> UserError:
+        """The error to raise about this row."""
+        return UserError(f"{self.file}: row {self.number}: {message}", help)
+
+    def get(self, *names: str) -> Any:
+        """The value of the first of these columns that the row has. Raises UserError when it has none of them."""
+        for name in names:
+            if name in self.values:
+                return self.values[name]
+        raise self.error(f"no column `{names[0]}`", f"columns of this file: {', '.join(map(str, self.values)) or 'none'}")
+
+    def text(self, *names: str) -> str:
+        """Like `get`, for a column that holds text. Raises UserError on anything else, a lone surrogate included."""
+        value = self.get(*names)
+        if not is_text(value):
+            raise self.error(f"`{names[0]}` is not a text")
+        return value
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether the value is a string that UTF-8 can write."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_rows(file: Path) -> Iterator[Row]:
+    """Rows of a .parquet, .jsonl, .json (a list), .csv or .arrow (stream) file. Raises UserError if unreadable or empty."""
+    readers = {".parquet": _parquet, ".arrow": _arrow, ".jsonl": _json_lines, ".json": _json_list, ".csv": _csv}
+    if file.suffix not in readers:
+        raise UserError(f"{file}: no reader for `{file.suffix or file.name}` files", f"known: {', '.join(SUFFIXES)}")
+    empty = True
+    try:
+        for number, values in enumerate(readers[file.suffix](file), start=1):
+            empty = False
+            row = Row(file, number, values)
+            if not isinstance(values, dict):
+                raise row.error(f"expected a mapping of columns, found {type(values).__name__}")
+            yield row
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except (OSError, ValueError, KeyError, NotImplementedError, csv.Error) as error:  # what pyarrow, json and csv raise
+        raise UserError(f"{file}: cannot be read as {file.suffix[1:]}: {_first_line(error)}") from None
+    if empty:
+        raise UserError(f"{file}: no rows")
+
+
+def _parquet(file: Path) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as table:
+        for batch in table.iter_batches(batch_size=64):
+            yield from batch.to_pylist()
+
+
+def _arrow(file: Path) -> Iterator[Any]:
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+        for batch in stream:
+            yield from batch.to_pylist()
+
+
+def _json_lines(file: Path) -> Iterator[Any]:
+    with file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line.rstrip("\n"))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{file}:{number}:{error.colno}: not JSON: {error.msg}") from None
+
+
+def _json_list(file: Path) -> Iterator[Any]:
+    rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    if not isinstance(rows, list):
+        raise UserError(f"{file}: expected a list of rows, found {type(rows).__name__}")
+    yield from rows
+
+
+def _csv(file: Path) -> Iterator[Any]:
+    """The csv module and not pandas, which would read the choices "None" and "NA" as missing."""
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines)
+        columns: list[str] | None = None
+        for cells in reader:
+            if not cells:
+                continue
+            if columns is None:
+                if cells[0].strip().lower() == "question":
+                    columns = [cell.strip() for cell in cells]
+                    continue
+                columns = list(CSV_COLUMNS)
+            if len(cells) != len(columns):
+                raise UserError(f"{file}:{reader.line_num}: {len(cells)} cells, expected {len(columns)} ({', '.join(columns)})")
+            yield dict(zip(columns, cells, strict=True))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

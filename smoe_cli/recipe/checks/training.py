@@ -1,0 +1,51 @@
+"""Training options and evaluation tasks that fit the model and the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from smoe_cli.recipe.checks.experts import repeated
+from smoe_cli.recipe.diagnostics import Problem
+from smoe_cli.recipe.models import Mmlu, Recipe, RenderedOcr, RenderedText
+from smoe_cli.recipe.tree import Path
+from smoe_cli.recipe.words import did_you_mean
+
+
+def check_training(recipe: Recipe) -> Iterator[Problem]:
+    """Trackers and sampling."""
+    yield from repeated(recipe.training.trackers, ("training", "trackers"))
+    low, high = recipe.training.sampling.guidance_interval
+    if low >= high:
+        message = f"guidance is used for low < t ≤ high; between {low:g} and {high:g} lies nothing"
+        yield Problem(("training", "sampling", "guidance_interval"), message, "for no guidance, write `guidance: 1`")
+
+
+def check_evaluation(recipe: Recipe) -> Iterator[Problem]:
+    """Tasks."""
+    tasks = recipe.evaluation.tasks
+    for index, task in enumerate(tasks):
+        path: Path = ("evaluation", "tasks", index)
+        if task in tasks[:index]:
+            yield Problem(path, f"this `{task.task}` task is listed twice")
+        if not isinstance(task, Mmlu) and recipe.model.vision is None:
+            yield Problem((*path, "task"), f"task `{task.task}` needs `model.vision`, which the model lacks")
+        if isinstance(task, RenderedOcr):
+            yield from _rendered(recipe, task, path)
+
+
+def _rendered(recipe: Recipe, task: RenderedOcr, path: Path) -> Iterator[Problem]:
+    sources = recipe.data.sources
+    known = [name for name, source in sources.items() if isinstance(source, RenderedText) and source.task == "mmu"]
+    wanted = "sources of kind `rendered-text` with task `mmu`"
+    if task.source not in sources:
+        help = did_you_mean(task.source, known, wanted) if known else f"there are no {wanted}"
+        yield Problem((*path, "source"), f"unknown source `{task.source}`", help)
+        return
+    source = sources[task.source]
+    if not isinstance(source, RenderedText) or source.task != "mmu":
+        message = f"`{task.source}` has kind `{source.kind}` and task `{source.task}`"
+        help = f"{wanted}: {', '.join(f'`{name}`' for name in known)}" if known else f"there are no {wanted}"
+        yield Problem((*path, "source"), message, help)
+    elif source.split == "heldout":
+        message = f"`{task.source}` trains on the held-out strings, which this task measures"
+        yield Problem((*path, "source"), message, "name a source with `split: train`")

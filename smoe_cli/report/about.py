@@ -1,0 +1,197 @@
+"""The sections that are tables: samples, data, plan, environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smoe_cli.report.load import Run
+from smoe_cli.report.lookup import get, listing, mapping, mappings
+from smoe_cli.report.markup import Html, el, join, missing, table
+from smoe_cli.report.samples import Picture
+from smoe_cli.report.summary import clip, image
+from smoe_cli.report.words import count, digits, number, percent, short
+
+PROMPTS = 64
+"""Most captions listed under a grid."""
+
+
+def samples(pictures: Sequence[Picture], drawn: int) -> Html:
+    """The grids over time. drawn: how many the run has."""
+    if not pictures:
+        return missing("No samples were drawn: samples.jsonl holds no grid.")
+    parts = []
+    if len(pictures) < drawn:
+        parts.append(
+            el(
+                "p",
+                f"{len(pictures)} of {drawn} grids, evenly spread; the others are in the run's samples folder.",
+                class_="note",
+            )
+        )
+    same = len({picture.grid.prompts for picture in pictures}) == 1
+    if same:
+        parts.append(_prompts(pictures[0].grid.prompts))
+    for picture in pictures:
+        grid = picture.grid
+        about = f"step {count(grid.step)}" + (f" · {grid.phase}" if grid.phase else "")
+        if picture.reduced:
+            about += " · reduced for this page"
+        alt = f"Sample grid at step {grid.step}" + (f", for: {', '.join(grid.prompts[:12])}" if grid.prompts else "")
+        body = image(picture, alt, 540) if picture.uri else missing(f"{picture.problem}.")
+        caption = el("figcaption", about, "" if same else _prompts(grid.prompts))
+        parts.append(el("figure", body, caption, class_="sample"))
+    widest = max(picture.width for picture in pictures)
+    return el("div", *parts, class_="samples wide" if widest > 640 else "samples")
+
+
+def _prompts(prompts: Sequence[str]) -> Html:
+    if not prompts:
+        return el("p", "No prompts were recorded.", class_="note")
+    items = [el("li", clip(prompt, 200)) for prompt in prompts[:PROMPTS]]
+    more = el("p", f"and {len(prompts) - PROMPTS} more", class_="note") if len(prompts) > PROMPTS else ""
+    return el("div", el("p", "Prompts, in reading order:", class_="note"), el("ol", *items, class_="prompts"), more)
+
+
+def data(run: Run) -> Html:
+    """What was drawn from each source, what was skipped, and why."""
+    if not run.data:
+        return missing("data.json is missing: it is written at the end of a run and tells what was drawn from each source.")
+    rows: list[list[object]] = []
+    for name, report in run.data.items():
+        drawn, skipped = get(report, "drawn"), get(report, "skipped")
+        offered = (number(drawn) or 0) + (number(skipped) or 0)
+        reasons = sorted(mapping(report, "reasons").items(), key=lambda item: -(number(item[1]) or 0))
+        listed = join((f"{count(n)} × {clip(str(reason), 160)}" for reason, n in reasons[:20]), "<br>") if reasons else "–"
+        task = get(run.recipe, "data", "sources", name, "task")
+        rows.append(
+            [
+                name,
+                task or "–",
+                count(drawn),
+                count(skipped),
+                percent((number(skipped) or 0) / offered) if offered else "–",
+                listed,
+            ]
+        )
+    return table("data", ["source", "task", "drawn", "skipped", "skipped share", "reasons"], rows, numeric=(2, 3, 4))
+
+
+def plan(run: Run) -> Html:
+    """Parameters by role with what each phase does to them, phases, groups."""
+    if not run.plan:
+        return missing("plan.json is missing or damaged: sizes are not known.")
+    return join(
+        [el("h3", "Parameters"), _roles(run), el("h3", "Phases"), _phases(run), el("h3", "Expert groups"), _groups(run)]
+    )
+
+
+def _roles(run: Run) -> Html:
+    sizes, active = mapping(run.plan, "parameters", "roles"), mapping(run.plan, "active")
+    phases = mappings(run.plan, "phases")
+    roles = [str(role) for role in listing(run.plan, "roles")] or list(sizes)
+
+    def rate(phase: dict[str, object], role: str) -> str:
+        value = get(phase, "rates", role)
+        return "frozen" if value is None else digits(value)
+
+    rows: list[list[object]] = [
+        [
+            role,
+            count(sizes.get(role)),
+            *(count(get(active, m, "roles", role)) for m in active),
+            *(rate(phase, role) for phase in phases),
+        ]
+        for role in roles
+    ]
+    totals = [count(get(run.plan, "parameters", "total")), *(count(get(active, m, "total")) for m in active)]
+    rows.append(["all", *totals, *(f"{short(phase.get('trainable'))} trained" for phase in phases)])
+    flops = mapping(run.plan, "flops")
+    rows.append(["FLOPs per token, training", "", *(short(get(flops, m, "training")) for m in active), *("" for _ in phases)])
+    head = ["role", "parameters", *(f"active, {m}" for m in active), *(f"peak rate, {phase.get('name')}" for phase in phases)]
+    return table("parameters", head, rows, numeric=range(1, len(head)))
+
+
+def _phases(run: Run) -> Html:
+    losses = [mapping(phase, "loss") for phase in mappings(run.recipe, "phases")]
+    rows: list[list[object]] = []
+    for index, phase in enumerate(mappings(run.plan, "phases")):
+        mixture = ", ".join(f"{name} {percent(share)}" for name, share in mapping(phase, "mixture").items())
+        weights = (
+            ", ".join(f"{name} {digits(_rate(value))}" for name, value in losses[index].items()) if index < len(losses) else ""
+        )
+        shields = "; ".join(_shield(shield) for shield in mappings(phase, "shields"))
+        memory = get(phase, "memory", "total")
+        rows.append(
+            [
+                str(phase.get("name")),
+                count(phase.get("steps")),
+                count(phase.get("tokens_per_step")),
+                short(phase.get("tokens")),
+                mixture or "–",
+                weights or "–",
+                shields or "none",
+                f"{short(memory)}B" if number(memory) else "–",
+            ]
+        )
+    head = [
+        "phase",
+        "steps",
+        "tokens per step",
+        "tokens",
+        "mixture, by samples",
+        "loss weights",
+        "shields",
+        "memory per device, estimated",
+    ]
+    return table("phases", head, rows, numeric=(1, 2, 3, 7))
+
+
+def _rate(value: object) -> object:
+    """Numbers such as 1e-3, which YAML reads as text when they have no dot."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+
+
+def _shield(shield: dict[str, object]) -> str:
+    stairs = ", then ".join(f"{digits(get(step, 1))} from step {count(get(step, 0))}" for step in listing(shield, "factors"))
+    return f"{', '.join(map(str, listing(shield, 'modalities')))} → {shield.get('module')} ({shield.get('mode')}): {stairs}"
+
+
+def _groups(run: Run) -> Html:
+    rows = []
+    for group in mappings(run.plan, "groups"):
+        layers = [[int(number(i) or 0) for i in layer] for layer in listing(group, "experts") if isinstance(layer, list)]
+        same = all(layer == layers[0] for layer in layers)
+        which = (
+            ranges(layers[0]) if layers and same else "; ".join(f"layer {i}: {ranges(layer)}" for i, layer in enumerate(layers))
+        )
+        rows.append(
+            [
+                str(group.get("name")),
+                ", ".join(map(str, listing(group, "modalities"))),
+                count(len(layers[0]) if layers else None),
+                which,
+            ]
+        )
+    return table("groups", ["group", "modalities", "experts per layer", "experts of the backbone"], rows, numeric=(2,))
+
+
+def ranges(indices: Sequence[int]) -> str:
+    """[0, 1, 2, 5] → `0–2, 5`."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+
+
+def environment(run: Run) -> Html:
+    """What it ran on."""
+    if not run.environment:
+        return missing("environment.json is missing.")
+    rows = [[key, "–" if value is None else str(value)] for key, value in run.environment.items()]
+    return table("environment", ["what", "value"], rows)

@@ -1,0 +1,91 @@
+"""The whole page: sections in reading order, the data the charts draw, and nothing that is loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from smoe_cli.report import about, training
+from smoe_cli.report.figures import Figures
+from smoe_cli.report.load import Run
+from smoe_cli.report.lookup import listing, mappings
+from smoe_cli.report.markup import Html, el, join, text
+from smoe_cli.report.recipe import recipe
+from smoe_cli.report.results import results
+from smoe_cli.report.samples import BYTES, choose, embed
+from smoe_cli.report.series import curves, routing
+from smoe_cli.report.summary import header, summary
+
+SCRIPTS = ("base.js", "lines.js", "lanes.js", "heat.js", "main.js")
+EXTRACT = 150_000
+"""Budget of each of the two grids that the summary repeats, in bytes."""
+
+
+def page(run: Run) -> str:
+    """The report on `run` as one HTML document."""
+    figures = Figures(curves(run, run.metrics), curves(run, run.timings))
+    frames = routing(run)
+    chosen = choose(run.grids)
+    pictures = [embed(grid, BYTES // max(1, len(chosen))) for grid in chosen]
+    extract = [embed(grid, EXTRACT) for grid in dict.fromkeys((*chosen[:1], *chosen[-1:]))]
+    sections: list[tuple[str, str, Html]] = [
+        ("summary", "Summary", summary(run, extract)),
+        ("losses", "Losses", training.losses(run, figures)),
+        ("schedules", "Schedules", training.schedules(run, figures)),
+        ("routing", "Routing", training.routing(run, figures, frames)),
+        ("samples", "Samples", about.samples(pictures, len(run.grids))),
+        ("evaluation", "Evaluation", results(run)),
+        ("data", "Data", join([about.data(run), training.tokens(figures)])),
+        ("plan", "Plan", about.plan(run)),
+        ("recipe", "Recipe", recipe(run)),
+        ("environment", "Environment", about.environment(run)),
+    ]
+    script = "\n".join(asset(name) for name in SCRIPTS)
+    return Template(asset("page.html")).substitute(
+        title=text(f"{run.name} · smoe report"),
+        policy=policy(script),
+        style=asset("report.css"),
+        nav=join(el("a", title, href=f"#{name}") for name, title, _ in sections),
+        header=header(run),
+        sections=join(el("section", el("h2", title, id=name), body) for name, title, body in sections),
+        data=embedded(_drawn(run, figures, frames)),
+        script=script,
+    )
+
+
+def asset(name: str) -> str:
+    """The text of a file in assets/."""
+    return (files("smoe_cli.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def policy(script: str) -> str:
+    """Content security policy: no network at all, and no script but this one, whatever a run's texts hold."""
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    allowed = f"img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+
+
+def embedded(value: Any) -> str:
+    """JSON that may stand inside a script element: no `<`, so nothing in it can end the element or begin a comment."""
+    written = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        written = written.replace(character, f"\\u{ord(character):04x}")
+    return written
+
+
+def _drawn(run: Run, figures: Figures, frames: dict[str, Any] | None) -> dict[str, Any]:
+    phases = [{"name": span.name, "start": span.start, "steps": span.steps} for span in run.phases]
+    experts = {str(group.get("name")): listing(group, "experts") for group in mappings(run.plan, "groups")}
+    return {
+        "name": run.name,
+        "total": run.total_steps,
+        "last": run.last_step,
+        "phases": phases,
+        "sets": figures.sets,
+        "charts": figures.charts,
+        "routing": frames and {**frames, "experts": experts},
+    }

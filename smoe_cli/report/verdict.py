@@ -1,0 +1,125 @@
+"""Did understanding survive? Scores over time, and the last one against the last one before drawing began."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from smoe_cli.report.load import Row, Run
+from smoe_cli.report.lookup import get, mapping, mappings
+from smoe_cli.report.stats import difference, wilson
+from smoe_cli.report.words import number, whole
+
+UNDERSTANDING = frozenset({"rendered-ocr", "ocrbench", "mmlu"})
+"""Tasks that measure understanding. Results of other tasks are shown, and not judged."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One result of one task."""
+
+    when: str
+    """What was measured: the phase at whose end it was, or the step."""
+    step: int | None
+    """None: measured after training, on the final model."""
+    share: float | None
+    correct: float | None
+    total: float | None
+    row: Row
+    """The result as read."""
+
+    @property
+    def counted(self) -> tuple[float, float] | None:
+        """(correct, total) where both are known and make sense."""
+        if self.correct is None or not self.total or not 0 <= self.correct <= self.total:
+            return None
+        return self.correct, self.total
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the share."""
+        return wilson(*self.counted) if self.counted else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one task's score. `before` is None when there is nothing to compare with."""
+
+    task: str
+    before: Score | None
+    after: Score
+    change: tuple[float, float, float] | None
+    """(difference, low, high) of the shares, where both are counted."""
+
+    @property
+    def word(self) -> Literal["rose", "fell", "kept", "unknown"]:
+        """`kept` means: no difference that so many questions can show."""
+        if self.change is None:
+            return "unknown"
+        _, low, high = self.change
+        return "rose" if low > 0 else "fell" if high < 0 else "kept"
+
+
+def histories(run: Run) -> dict[str, list[Score]]:
+    """{task: its results by ascending step}. Results with different names of one task stay apart."""
+    found: dict[str, list[Score]] = {}
+    for row in run.evaluations:
+        found.setdefault(title(row), []).append(_score(run, row))
+    return found
+
+
+def title(row: Row) -> str:
+    """`task`, with the result's own name and its source where they say more."""
+    parts = [str(row["task"])]
+    for part in (row.get("name"), get(row, "protocol", "source")):
+        if part and str(part) not in parts:
+            parts.append(str(part))
+    return " · ".join(parts)
+
+
+def understanding(run: Run) -> list[Verdict]:
+    """One verdict for each task that measures understanding."""
+    start = drawing_start(run)
+    verdicts = []
+    for name, scores in histories(run).items():
+        trained = [score for score in scores if score.step is not None]
+        if scores[0].row["task"] not in UNDERSTANDING:
+            continue
+        after = (trained or scores)[-1]
+        earlier = [score for score in trained[:-1] if start is None or (score.step or 0) <= start]
+        before = None if not earlier else earlier[0] if start is None else earlier[-1]
+        counts = (before.counted, after.counted) if before else (None, None)
+        change = difference(counts[0], counts[1]) if counts[0] and counts[1] else None
+        verdicts.append(Verdict(name, before, after, change))
+    return verdicts
+
+
+def others(run: Run) -> list[tuple[str, Score]]:
+    """The last result of every task that does not measure understanding, where it has a score."""
+    latest = [(name, scores[-1]) for name, scores in histories(run).items() if scores[0].row["task"] not in UNDERSTANDING]
+    return [(name, score) for name, score in latest if score.share is not None]
+
+
+def drawing_sources(run: Run) -> list[str]:
+    """Names of the sources that train drawing."""
+    return [name for name, source in mapping(run.recipe, "data", "sources").items() if get(source, "task") == "t2i"]
+
+
+def drawing_start(run: Run) -> int | None:
+    """Step at which the first phase with a drawing source begins; None when no phase has one."""
+    drawing = set(drawing_sources(run))
+    for phase, span in zip(mappings(run.recipe, "phases"), run.phases, strict=False):
+        if drawing & set(mapping(phase, "mixture")):
+            return span.start
+    return None
+
+
+def _score(run: Run, row: Row) -> Score:
+    step = whole(row.get("step"))
+    phase = run.phase_name(row.get("phase"))
+    correct, total = number(row.get("correct")), number(row.get("total"))
+    share = number(row.get("score"))
+    if share is None and correct is not None and total:
+        share = correct / total
+    when = phase or ("the final model" if step is None else f"step {step:,}")
+    return Score(when=when, step=step, share=share, correct=correct, total=total, row=row)

@@ -1,0 +1,77 @@
+"""Numbers as a reader wants them: thousands separated, few digits, a real minus sign."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: object) -> float | None:
+    """`value` as a finite float, or None when it is not one (booleans are not numbers)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        as_float = float(value)
+    except OverflowError:
+        return None
+    return as_float if math.isfinite(as_float) else None
+
+
+def whole(value: object) -> int | None:
+    """`value` as an int, or None when it is no finite number."""
+    as_float = number(value)
+    return None if as_float is None else int(as_float)
+
+
+def count(value: object) -> str:
+    """12345 → `12,345`; an en dash when there is no number."""
+    as_int = whole(value)
+    return "–" if as_int is None else f"{as_int:,}".replace("-", "−")
+
+
+def short(value: object) -> str:
+    """2345678 → `2.35 M`: three digits and a decimal unit (k, M, G, T, P)."""
+    as_float = number(value)
+    if as_float is None:
+        return "–"
+    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(as_float) >= size:
+            scaled = as_float / (1e3 if unit == "k" else size)
+            return f"{scaled:.3g} {unit}" if abs(scaled) < 1000 else f"{scaled:.0f} {unit}"
+    return f"{as_float:,.0f}" if as_float == int(as_float) else f"{as_float:.3g}"
+
+
+def digits(value: object) -> str:
+    """A measured number with four digits: `2.345`, `0.0123`, `1e-06`."""
+    as_float = number(value)
+    return "–" if as_float is None else f"{as_float:.4g}".replace("-", "−", 1) if as_float < 0 else f"{as_float:.4g}"
+
+
+def percent(share: object) -> str:
+    """0.765 → `76.5 %`; what would read as 0.0 % without being 0 is `<0.1 %`."""
+    as_float = number(share)
+    if as_float is None:
+        return "–"
+    return "<0.1 %" if 0 < as_float < 0.0005 else f"{100 * as_float:.1f} %".replace("-", "−")
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, always signed: `−2.0`, `+6.3`, `0.0`."""
+    written = f"{100 * difference:+.1f}"
+    return "0.0" if written in ("+0.0", "-0.0") else written.replace("-", "−")
+
+
+def duration(seconds: object) -> str:
+    """3725 → `1 h 2 min`; 75 → `1 min 15 s`; 2.5 → `2.5 s`."""
+    total = number(seconds)
+    if total is None:
+        return "–"
+    if total < 60:
+        return f"{total:.3g} s"
+    minutes, rest = divmod(round(total), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def kilobytes(size: int) -> str:
+    """412345 bytes → `412 kB`; from a million on, `1.2 MB`."""
+    return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.0f} kB"

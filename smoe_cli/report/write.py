@@ -1,0 +1,40 @@
+"""Writing the report: all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from smoe_cli.errors import UserError
+from smoe_cli.report.load import load_run
+from smoe_cli.report.page import page
+
+
+def write_report(run_dir: Path, out: Path | None = None) -> Path:
+    """Writes the report on a run directory to `out` (default: report.html inside it) and returns where it is.
+
+    The file appears whole or not at all. Raises UserError when `run_dir` is not a run directory or `out` cannot be written.
+    """
+    run_dir = Path(run_dir)
+    target = run_dir / "report.html" if out is None else Path(out)
+    if target.is_dir():
+        raise UserError(f"{target}: a folder", f"name the file: --out {target / 'report.html'}")
+    _write(target, page(load_run(run_dir)).encode("utf-8", errors="replace"))
+    return target
+
+
+def _write(target: Path, content: bytes) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror or error})", "choose another place with --out") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from smoe_cli.errors import Failure
+from smoe_cli.eval.provenance import hash_files, versions
+from smoe_cli.eval.results import Count, Result, free_path, table, write_json
+
+RESULT = Result(
+    task="mmlu",
+    name="mmlu",
+    total=Count(3, 4),
+    groups={"stem": Count(1, 2), "other": Count(2, 2)},
+    subgroups={"anatomy": Count(1, 2), "virology": Count(2, 2)},
+    protocol={"shots": 5},
+    phase="joint",
+    step=7,
+)
+
+
+def test_json_object() -> None:
+    value = json.loads(json.dumps(RESULT.to_dict()))
+    assert (value["task"], value["name"], value["phase"], value["step"]) == ("mmlu", "mmlu", "joint", 7)
+    assert (value["score"], value["correct"], value["total"]) == (0.75, 3, 4)
+    assert value["groups"] == {"stem": {"correct": 1, "total": 2}, "other": {"correct": 2, "total": 2}}
+    assert value["protocol"] == {"shots": 5}
+    assert value.keys() >= {"versions", "hashes", "time", "warnings", "subgroups", "exact"}
+
+
+@pytest.mark.parametrize("details", [False, True])
+def test_table_shows_counts(details: bool) -> None:
+    console = Console(width=80, file=io.StringIO())
+    console.print(table([RESULT], details))
+    lines = [line.replace("│", " ").split() for line in console.file.getvalue().splitlines()]
+    assert ["mmlu", "3", "4", "0.750"] in lines
+    assert ["stem", "1", "2", "0.500"] in lines
+    assert (["anatomy", "1", "2", "0.500"] in lines) is details
+
+
+def test_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "a.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(file, {"a": object()})
+    with pytest.raises(ValueError):
+        write_json(file, {"a": float("nan")})  # not JSON
+    assert json.loads(file.read_text()) == {"a": 1}
+    assert [path.name for path in file.parent.iterdir()] == ["a.json"]
+
+
+def test_a_place_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failure, match=r"a\.json: cannot be written"):
+        write_json(tmp_path / "file" / "a.json", {})
+
+
+def test_free_path(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        path = free_path(tmp_path / "a.png")
+        path.write_text("")
+        names.append(path.name)
+    assert names == ["a.png", "a-2.png", "a-3.png"]
+
+
+def test_hash_of_several_files_sees_names_and_bytes_but_not_the_place_or_the_order(tmp_path: Path) -> None:
+    def digest(folder: str, files: dict[str, str]) -> str:
+        (tmp_path / folder).mkdir()
+        for name, text in files.items():
+            (tmp_path / folder / name).write_text(text)
+        return hash_files([tmp_path / folder / name for name in files], tmp_path / folder)["sha256"]
+
+    one = digest("one", {"a": "1", "b": "2"})
+    assert one == digest("two", {"b": "2", "a": "1"})
+    assert (
+        len({one, digest("three", {"a": "2", "b": "1"}), digest("four", {"a": "1", "c": "2"}), digest("five", {"a": "1"})}) == 4
+    )
+
+
+def test_versions() -> None:
+    assert versions().keys() == {"python", "smoe", "torch", "transformers"}

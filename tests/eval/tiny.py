@@ -1,0 +1,75 @@
+"""Tiny stand-ins that need none of our own model: a byte tokenizer, a random Qwen2-MoE, MMLU questions."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast, Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Five special tokens, then one token a byte; adds no special tokens by default."""
+    specials = ["<pad>", "<bos>", "<eos>", "<image>", "</image>"]
+    vocabulary = {token: index for index, token in enumerate([*specials, *sorted(ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
+
+
+def tiny_qwen2_moe(max_position_embeddings: int = 4096, seed: int = 0) -> Qwen2MoeForCausalLM:
+    """A random model of a few thousand parameters whose predictions differ from token to token."""
+    torch.manual_seed(seed)
+    config = Qwen2MoeConfig(
+        vocab_size=261,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+        intermediate_size=32,
+        max_position_embeddings=max_position_embeddings,
+        initializer_range=0.5,
+    )
+    return Qwen2MoeForCausalLM(config).eval()
+
+
+def mmlu_rows(subject: str, split: str, count: int) -> list[dict[str, Any]]:
+    """Questions in the columns of cais/mmlu, with what trips readers up: white space, unicode, choices named None."""
+    rng = random.Random(f"{subject} {split}")
+    words = ["time", "space", "number", "field", "ring", "group", "None", "NA", "naïve", "光", "energy"]
+    return [
+        {
+            "question": f"  {' '.join(rng.choices(words, k=rng.randint(2, 30)))}\n (case {index})? ",
+            "subject": subject,
+            "choices": [
+                rng.choice(words),
+                " None" if index % 3 == 0 else rng.choice(words),
+                rng.choice(words),
+                rng.choice(words) + " ",
+            ],
+            "answer": rng.randrange(4),
+        }
+        for index in range(count)
+    ]
+
+
+def write_mmlu(folder: Path, subjects: dict[str, int]) -> Path:
+    """A folder in the layout of cais/mmlu, as JSON lines: `subjects` = {name: number of test questions}, five examples each."""
+    for subject, count in subjects.items():
+        (folder / subject).mkdir(parents=True)
+        for split, rows in (("dev", mmlu_rows(subject, "dev", 5)), ("test", mmlu_rows(subject, "test", count))):
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / subject / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder

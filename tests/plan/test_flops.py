@@ -1,0 +1,51 @@
+"""FLOPs against torch's own counter on real modules: equal, not close."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from smoe_cli.plan import compile_plan
+from tests.plan.recipes import SIGLIP, recipe
+from tests.plan.reference import decoder, encoder
+
+
+def counted(module: torch.nn.Module, x: torch.Tensor) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(x)
+    return counter.get_total_flops()
+
+
+def test_a_text_token_costs_what_torch_counts() -> None:
+    made = recipe()
+    plan = compile_plan(made)
+    row = torch.zeros(1, plan.sequence_length, dtype=torch.long)
+    assert plan.flops["text"].forward * plan.sequence_length == counted(decoder(made, plan.vocab_size), row)
+
+
+@pytest.mark.parametrize("changes", [{}, SIGLIP], ids=["vit", "siglip"])
+def test_a_vit_token_costs_the_decoder_and_its_share_of_the_encoder(changes: dict) -> None:
+    made = recipe(**changes)
+    plan = compile_plan(made)
+    assert made.model.vision is not None
+    image = torch.zeros(1, 3, *made.model.vision.image_size)
+    projector = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 16))
+    entrance = counted(encoder(made), image) + counted(projector, torch.zeros(plan.vit_tokens, 8))
+    head = 2 * plan.vocab_size * 16
+    assert plan.flops["vit"].forward == plan.flops["text"].forward - head + entrance // plan.vit_tokens
+
+
+def test_a_vae_token_costs_the_decoder_and_the_latent_interface() -> None:
+    plan = compile_plan(recipe())
+    head, fewer_router_rows = 2 * plan.vocab_size * 16, 2 * 2 * (6 - 2) * 16
+    interface = 2 * 2 * 16 * 24 + 2 * (256 * 16 + 16 * 16) // 8
+    assert plan.flops["vae"].forward == plan.flops["text"].forward - head - fewer_router_rows + interface
+
+
+def test_training_costs_three_forwards_and_checkpointing_one_more_of_the_decoder() -> None:
+    plain = compile_plan(recipe()).flops["text"]
+    checkpointed = compile_plan(recipe(training={"activation_checkpointing": True})).flops["text"]
+    assert plain.training == 3 * plain.forward
+    assert checkpointed.training - plain.training == plain.forward - 2 * 261 * 16
+    assert checkpointed.forward == plain.forward
