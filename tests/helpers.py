@@ -58,7 +58,7 @@ TINY: dict[str, Any] = {
             "name": "understanding",
             "steps": 4,
             "tokens_per_step": 256,
-            "mixture": {"prose": 1, "read": 3},
+            "mixture": {"prose": 1, "read": 12},
             "learning_rate": {"default": 1e-3},
             "freeze": ["experts.generation", "router.generation", "latents"],
         },
@@ -66,7 +66,7 @@ TINY: dict[str, Any] = {
             "name": "joint",
             "steps": 4,
             "tokens_per_step": 256,
-            "mixture": {"prose": 1, "read": 1, "draw": 2},
+            "mixture": {"prose": 1, "read": 6, "draw": 8},
             "learning_rate": {"default": 1e-4, "experts.generation": 1e-3, "router.generation": 1e-3, "latents": 1e-3},
             "warmup": 1,
             "shields": [{"module": "shared", "modalities": ["vae"], "factor": {0: 0.0, 2: 0.1}}],
@@ -78,8 +78,13 @@ TINY: dict[str, Any] = {
 
 def tiny(**changes: Any) -> Recipe:
     """The tiny recipe with dotted-path changes: tiny(**{"model.groups": […]})."""
+    return Recipe.model_validate(tiny_data(**changes))
+
+
+def tiny_data(**changes: Any) -> dict[str, Any]:
+    """The same, as a plain tree."""
     data = copy.deepcopy(TINY)
-    for path, value in changes.items():
+    for path, value in copy.deepcopy(changes).items():
         *parents, last = path.split(".")
         node: Any = data
         for key in parents:
@@ -88,7 +93,7 @@ def tiny(**changes: Any) -> Recipe:
             node[int(last)] = value
         else:
             node[last] = value
-    return Recipe.model_validate(data)
+    return data
 
 
 ONE_GROUP = [{"name": "all", "modalities": ["text", "vit", "vae"], "experts": 6}]

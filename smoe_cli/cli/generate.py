@@ -54,18 +54,17 @@ def command(
     from smoe_cli.eval.locate import model_folder, open_model
 
     folder = model_folder(model)
-    if image is not None:
-        from smoe_cli.eval.generation import answer_about, open_image
 
+    from smoe_cli.eval.generation import answer_about, check_reads, draw_to_files, drawing_prompts, open_image
+    from smoe_cli.recipe import load
+
+    recipe = load(folder / "smoe.yaml").recipe
+    if image is not None:
+        check_reads(recipe)
         picture = open_image(image)
         for reply in answer_about(*open_model(folder), picture, prompts or ("",), max_new_tokens):
             click.echo(reply)
         return
-
-    from smoe_cli.eval.generation import draw_to_files, drawing_prompts
-    from smoe_cli.recipe import load
-
-    recipe = load(folder / "smoe.yaml").recipe
     captions = drawing_prompts(recipe, prompts)
     sampling = _sampling(recipe.training.sampling, steps, guidance, shift)
     for path in draw_to_files(*open_model(folder), captions, out, sampling, seed, count):

@@ -57,9 +57,9 @@ def cli() -> None:
     """Compile a recipe into a multimodal Mixture-of-Experts model, train it and measure it.
 
     \b
-    smoe validate recipes/tiny.yaml
-    smoe plan     recipes/tiny.yaml
-    smoe train    recipes/tiny.yaml --set phases.0.steps=100
+    smoe validate recipes/quickstart.yaml
+    smoe plan     recipes/quickstart.yaml
+    smoe train    recipes/quickstart.yaml --set phases.0.steps=100
     """
 
 
@@ -72,8 +72,11 @@ def run(arguments: Sequence[str]) -> int:
     except SmoeError as error:
         show(error)
         return error.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        show(_in_our_words(error))
         return error.exit_code
     except click.Abort as error:  # click's word for Ctrl-C, but also for the end of a file
         if isinstance(error.__cause__, EOFError):
@@ -90,6 +93,13 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         show_internal(error)
         return 1
+
+
+def _in_our_words(error: click.ClickException) -> SmoeError:
+    message = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    help = f"`{context.command_path} --help` shows how it is called" if context else None
+    return UserError(message[:1].lower() + message[1:], help)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def show_internal(error: BaseException) -> None:
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
-    places = [_place(frame) for frame in dict.fromkeys([*frames[-1:], *ours[-1:]])]
+    places = list(dict.fromkeys(_place(frame) for frame in [*frames[-1:], *ours[-1:]]))
     what = " ".join(str(error).split())
     line = f"internal error: {type(error).__name__}{f': {what}' if what else ''}"
     if places:
@@ -48,7 +48,9 @@ def _place(frame: traceback.FrameSummary) -> str:
 
 def _coloured(text: str) -> str:
     """Red for what is wrong, blue for where, cyan for help. `click.echo` removes it where stderr is not a terminal."""
-    text = re.sub(r"(?m)^(\S.*?: |internal )?error: ", lambda m: f"{m[1] or ''}{click.style('error:', fg='red', bold=True)} ", text)
+    text = re.sub(
+        r"(?m)^(\S.*?: |internal )?error: ", lambda m: f"{m[1] or ''}{click.style('error:', fg='red', bold=True)} ", text
+    )
     text = re.sub(r"(?m)^( *\d* *\|)", lambda m: click.style(m[1], fg="blue"), text)
     text = re.sub(r"(?m)(\^+)$", lambda m: click.style(m[1], fg="red", bold=True), text)
     return re.sub(r"(?m)^  help: ", f"  {click.style('help:', fg='cyan', bold=True)} ", text)

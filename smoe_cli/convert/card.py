@@ -50,7 +50,7 @@ def card(facts: Provenance) -> str:
         else "; ".join(f"layer {layer}: {_ranges(picks)}" for layer, picks in enumerate(facts.group.experts))
     )
     versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
-    difference = "equal bit for bit" if facts.check.difference == 0 else f"differ by at most {facts.check.difference:.3g}"
+    difference = "are equal bit for bit" if facts.check.difference == 0 else f"differ by at most {facts.check.difference:.3g}"
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation

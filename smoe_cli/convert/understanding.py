@@ -7,7 +7,8 @@ folder is opened again with plain transformers, and its logits are compared with
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from smoe_cli.convert.card import Provenance, card
 from smoe_cli.convert.verify import Check, verify
@@ -49,7 +51,7 @@ def export_understanding(source: Path, out: Path) -> Provenance:
     group = text_group(plan)
     selection = select(model, group)
     plain = build(model, selection, group, tokenizer)
-    with atomic_folder(out) as work:
+    with atomic_folder(out) as work, quiet():
         plain.save_pretrained(work)
         tokenizer.save_pretrained(work)
         check: Check = verify(work, model, tokenizer, plain.state_dict())
@@ -64,8 +66,23 @@ def export_understanding(source: Path, out: Path) -> Provenance:
             check=check,
             versions=versions(),
         )
-        (work / "README.md").write_text(card(provenance), encoding="utf-8")
+        readme = work / "README.md"
+        readme.write_text(card(provenance), encoding="utf-8")
+        for file in work.iterdir():  # safetensors makes files that only their owner can read
+            file.chmod(readme.stat().st_mode)
     return provenance
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' own progress bars."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def text_group(plan: Plan) -> GroupPlan:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from smoe_cli.data.images import pixels
+from smoe_cli.data.sample import BadRow
 from smoe_cli.data.tokenizer import TextEncoder, special_ids
 from smoe_cli.errors import UserError
 from smoe_cli.recipe.models import MODALITIES
@@ -60,7 +61,7 @@ class Document:
     """The tokens of one example and its images."""
 
     columns: np.ndarray
-    """(5, n) int64, see `Column`. TARGETS holds the token to predict at a position, or -100; IMAGE is 0 in the image, else -1."""
+    """(5, n) int64, see `Column`. TARGETS holds the token to predict at a position, or -100; IMAGE is 0 in an image, or -1."""
     seen: tuple[np.ndarray, ...] = ()
     """Images to understand, (3, H, W) float32 in [-1, 1]."""
     drawn: tuple[Drawing, ...] = ()
@@ -138,7 +139,7 @@ class DocumentBuilder:
                 help=f"set model.backbone.scratch.vocab_size to at least {len(tokenizer)}",
             )
         self.special = special_ids(tokenizer)
-        self.encode = TextEncoder(tokenizer)
+        self._encoder = TextEncoder(tokenizer)
         self.vit_tokens, self.vae_tokens, self.latent_dim = plan.vit_tokens, plan.vae_tokens, plan.latent_dim
         model = recipe.model
         self.vit_size: tuple[int, int] = model.vision.image_size if model.vision else (0, 0)
@@ -146,23 +147,29 @@ class DocumentBuilder:
         self._shared_positions = model.image_positions == "shared"
 
     def lm(self, text: str) -> Document:
-        """A text to continue. Raises ValueError when it is not valid Unicode; so do the others."""
-        tokens = self._start().text([*self.encode(text), self.special.eos], predicted=True)
+        """A text to continue. Raises BadRow when it is not valid Unicode; so do the others."""
+        tokens = self._start().text([*self._encode(text), self.special.eos], predicted=True)
         return Document(tokens.columns())
 
     def mmu(self, image: Image.Image, question: str, answer: str) -> Document:
         """An image, a question (may be empty) and its answer."""
         tokens = self._start().text([self.special.image]).image(self.vit_tokens, VIT).text([self.special.image_end])
         if question:
-            tokens.text(self.encode(question + "\n"))
-        tokens.text([*self.encode(answer), self.special.eos], predicted=True)
+            tokens.text(self._encode(question + "\n"))
+        tokens.text([*self._encode(answer), self.special.eos], predicted=True)
         return Document(tokens.columns(), seen=(pixels(image, self.vit_size),))
 
     def t2i(self, image: Image.Image, caption: str | None, timestep: float, noise: np.ndarray) -> Document:
         """A caption (None: dropped) and the image it describes."""
-        tokens = self._start().text(self.encode(caption) if caption is not None else [])
+        tokens = self._start().text(self._encode(caption) if caption is not None else [])
         tokens.text([self.special.image]).image(self.vae_tokens, VAE).text([self.special.image_end])
         return Document(tokens.columns(), drawn=(Drawing(pixels(image, self.vae_size), timestep, noise),))
+
+    def _encode(self, text: str) -> list[int]:
+        try:
+            return self._encoder(text)
+        except ValueError as error:
+            raise BadRow("text is not valid Unicode") from error
 
     def _start(self) -> _Tokens:
         return _Tokens(self.special.pad, self._shared_positions).text([self.special.bos])

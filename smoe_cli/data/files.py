@@ -30,17 +30,15 @@ def is_local(path: str) -> bool:
 def find_files(path: str, split: str) -> tuple[Path, ...]:
     """Files of a split, sorted: tables, or the images of a folder that holds no table.
 
-    A file or a glob is the split `train`. A folder is divided by sub-folders (`train/`, also under `data/`), or else by file names
-    (`train.csv`, `test-00000-of-00002.parquet`) that begin with the name of a split, as on the Hugging Face hub; without such
-    names all of it is `train`. Raises UserError naming what exists.
+    A file or a glob is the split `train`. A folder is divided by sub-folders (`train/`, also under `data/`), or else by file
+    names (`train.csv`, `test-00000-of-00002.parquet`) that begin with the name of a split, as on the Hugging Face hub; without
+    such names all of it is `train`. Raises UserError naming what exists.
     """
     root = Path(path).expanduser()
     if root.is_dir():
         splits = _divide(root, list(_walk(root)))
         if not splits:
-            raise UserError(
-                f'no data files in the folder "{path}"', help=f"there should be {', '.join(TABLES)} files or images"
-            )
+            raise UserError(f'no data files in the folder "{path}"', help=f"it should hold {', '.join(TABLES)} or images")
     elif root.is_file():
         if root.suffix.lower() not in TABLES:
             raise UserError(f'"{path}" is not a data file that can be read', help=f"data files end in {', '.join(TABLES)}")

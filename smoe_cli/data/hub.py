@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,17 +72,14 @@ class ParquetPart(Part):
         return {**self.__dict__, "_held": (-1, None)}
 
 
-def open_parquet(files: Sequence[Path]) -> list[DatasetPart]:
-    """Parquet files, memory-mapped after a conversion to Arrow that `datasets` caches."""
-    module = quiet_datasets()
-    names = [f"file{i}" for i in range(len(files))]
+def open_parquet(path: Path) -> DatasetPart:
+    """A Parquet file, memory-mapped after a conversion to Arrow that `datasets` caches."""
     try:
-        # A split for each file: rows stay attributable to their file, for errors and for relative paths.
-        loaded = module.load_dataset("parquet", data_files={name: str(file) for name, file in zip(names, files, strict=True)})
+        dataset = quiet_datasets().Dataset.from_parquet(str(path))
     except Exception as error:
-        which = f'"{files[0]}"' + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-        raise UserError(f"{which} cannot be read: {_first_line(error)}") from error
-    return [DatasetPart(loaded[name], str(file), file.parent) for name, file in zip(names, files, strict=True)]
+        # `datasets` wraps what went wrong in an error that only says that something did.
+        raise UserError(f'"{path}" cannot be read: {_first_line(error.__cause__ or error)}') from error
+    return DatasetPart(dataset, str(path), path.parent)
 
 
 def saved_to_disk(folder: Path) -> bool:
@@ -117,7 +114,10 @@ def load_hub(path: str, config: str | None, split: str, streaming: bool) -> Any:
 
 
 class HubStream:
-    """Rows of an `IterableDataset` in order, over and over; every `world`-th one. Its position is saved by `datasets`."""
+    """Rows of an `IterableDataset`, over and over, of which each of `world` processes gets its share.
+
+    Rows come in their own order; from the second epoch on, `datasets` changes the order of the files. Positions are its own.
+    """
 
     def __init__(self, dataset: datasets.IterableDataset, label: str, rank: int, world: int):
         from datasets.distributed import split_dataset_by_node
@@ -125,43 +125,34 @@ class HubStream:
         self.label = label
         undecoded, self._names = _undecoded(dataset)
         self._dataset = split_dataset_by_node(undecoded, rank=rank, world_size=world)
-        self.position: dict[str, Any] | None = None
-        """JSON-able; assign a saved one to continue there, None to begin."""
-        self._rows: Iterator[dict[str, Any]] | None = None
-        self._ahead: dict[str, Any] | None = None
+        self._open: tuple[dict[str, Any], Iterator[dict[str, Any]]] | None = None
 
-    def pull(self) -> tuple[dict[str, Any], Row]:
-        """(position before the row, row)."""
-        before = self.position or {"epoch": 0, "row": 0, "dataset": None}
-        if self._rows is None or self._ahead is not self.position:
-            self._rows = self._open(before)
-        row = next(self._rows, None)
+    def pull(self, position: dict[str, Any] | None) -> tuple[dict[str, Any], Row, dict[str, Any]]:
+        """(position, row, position after it) for a position, None being the start; both positions JSON-able.
+
+        Quick when it continues the last pull. Otherwise the stream is opened anew.
+        """
+        position = position or {"epoch": 0, "row": 0, "dataset": None}
+        if self._open is None or self._open[0] != position:
+            self._open = position, self._rows_from(position)
+        rows = self._open[1]
+        row = next(rows, None)
         if row is None:
-            if before["row"] == 0:
+            if position["row"] == 0:
                 raise UserError(f'dataset "{self.label}" has no rows for this process', help="use fewer processes")
-            self.position = {"epoch": before["epoch"] + 1, "row": 0, "dataset": None}
-            return self.pull()
-        self.position = {"epoch": before["epoch"], "row": before["row"] + 1, "dataset": self._dataset.state_dict()}
-        self._ahead = self.position
-        return before, _named(row, self._names)
+            return self.pull({"epoch": position["epoch"] + 1, "row": 0, "dataset": None})
+        after = {"epoch": position["epoch"], "row": position["row"] + 1, "dataset": self._dataset.state_dict()}
+        self._open = after, rows
+        return position, _named(row, self._names), after
 
-    def reread(self, position: dict[str, Any]) -> Row:
-        """The row that came after a position. Slow: the stream is opened anew, now and at the next pull."""
-        row = next(self._open(position))
-        self._ahead = None
-        return _named(row, self._names)
-
-    def _open(self, position: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        # A loaded state counts only while the epoch is its own; another epoch starts at the first row.
+    def _rows_from(self, position: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        # A loaded state counts only in the epoch it was saved in; one of no epoch makes a fresh start.
         self._dataset.set_epoch(position["epoch"])
-        if position["dataset"] is not None:
-            self._dataset.load_state_dict(position["dataset"])
-        else:
-            self._dataset.load_state_dict({"epoch": -1})
+        self._dataset.load_state_dict(position["dataset"] or {"epoch": -1})
         return iter(self._dataset)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": None, "_ahead": None}
+        return {**self.__dict__, "_open": None}
 
 
 def _undecoded(dataset: Any) -> tuple[Any, dict[str, list[str]]]:

@@ -150,20 +150,17 @@ class Lane:
         """The document of a sample. Raises BadRow, also when an image sample is longer than a row."""
         stream, builder = self._stream, self._stream.builder
         sample = source.fetch(address)
-        try:
-            if sample.task == "lm":
-                return builder.lm(sample.text)
-            assert sample.image is not None
-            if sample.task == "mmu":
-                document = builder.mmu(sample.image, sample.question, sample.text)
-            else:
-                rng = generator("flow", stream.seed, stream.phase, self._index, draw)
-                dropped = rng.random() < source.spec.caption_dropout
-                timestep = shifted_timestep(rng.standard_normal(), stream.shift)
-                noise = rng.standard_normal((builder.vae_tokens, builder.latent_dim), np.float32)
-                document = builder.t2i(sample.image, None if dropped else sample.text, timestep, noise)
-        except ValueError as error:
-            raise BadRow(str(error)) from error
+        if sample.task == "lm":
+            return builder.lm(sample.text)
+        assert sample.image is not None
+        if sample.task == "mmu":
+            document = builder.mmu(sample.image, sample.question, sample.text)
+        else:
+            rng = generator("flow", stream.seed, stream.phase, self._index, draw)
+            dropped = rng.random() < source.spec.caption_dropout
+            timestep = shifted_timestep(rng.standard_normal(), stream.shift)
+            noise = rng.standard_normal((builder.vae_tokens, builder.latent_dim), np.float32)
+            document = builder.t2i(sample.image, None if dropped else sample.text, timestep, noise)
         if len(document) > stream.sequence_length:
             detail = f"a sample of {len(document)} tokens does not fit a row of {stream.sequence_length}"
             raise BadRow("longer than a row", detail)

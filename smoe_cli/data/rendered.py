@@ -125,22 +125,23 @@ class RenderedTextSource:
         return (names[0], (r, g, b)), (names[1], (r2, g2, b2))
 
     def _check_room(self) -> None:
-        height, width = self.spec.image_size
+        """Raises UserError unless the widest string fits at the smallest size in every typeface."""
+        tallest = widest = 0.0
         for face in range(self.spec.fonts):
             text = self._strings.widest(measures(face).advance)
-            # One pixel a character is what hinting can add.
-            tall, wide = (SMALLEST * part for part in measures(face).extent(text))
-            if tall + 1 > height - 2 * self._margin or wide + len(text) > width - 2 * self._margin:
-                needs = (math.ceil(tall + 1) + 2 * self._margin, math.ceil(wide + len(text)) + 2 * self._margin)
-                raise UserError(
-                    f'"{text}" cannot be drawn legibly in an image of [{height}, {width}] pixels',
-                    help=f"shorten `length`, or make `image_size` at least [{needs[0]}, {needs[1]}]",
-                )
+            tall, wide = (SMALLEST * share for share in measures(face).extent(text))
+            tallest, widest = max(tallest, tall + 1), max(widest, wide + len(text))  # hinting adds up to a pixel a character
+        (height, width), margin = self.spec.image_size, 2 * self._margin
+        if tallest > height - margin or widest > width - margin:
+            raise UserError(
+                f'"{text}" cannot be drawn legibly in an image of [{height}, {width}] pixels',
+                help=f"shorten `length`, or make `image_size` at least [{math.ceil(tallest) + 2}, {math.ceil(widest) + 2}]",
+            )
 
 
 def _size_name(share: float) -> str:
     """Name of a size, given as a share of the picture's height."""
-    return "small" if share < 0.5 else "medium" if share < 0.8 else "large"
+    return "small" if share < 0.6 else "medium" if share < 0.9 else "large"
 
 
 def _place_name(down: float, right: float) -> str:

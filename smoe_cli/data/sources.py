@@ -7,6 +7,8 @@ without saving samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,22 @@ from smoe_cli.data.tables import Csv, ImageFiles, JsonLines, Part, Row, Table, o
 from smoe_cli.errors import Failure, SmoeError, UserError
 from smoe_cli.recipe.models import Dataset, PythonDocs, RenderedText, SourceBase
 
+Read = Callable[[Row, Path | None], Sample]
+"""From a row, and the folder that its relative paths start at, to a sample. Raises BadRow."""
+
 _DRAWINGS = 2**62
 
 
 class Source(ABC):
     """Where samples come from."""
 
-    name: str
-    spec: SourceBase
-    streamed: bool = False
+    streamed = False
     """Whether rows come in the order of one process's requests; then `position` has to be saved."""
     position: Any = None
     """JSON-able; assign a saved one, or None for the start. None for sources that are not streamed."""
+
+    def __init__(self, name: str, spec: SourceBase):
+        self.name, self.spec = name, spec
 
     @abstractmethod
     def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
@@ -52,38 +58,38 @@ class Drawings(Source):
     """A `rendered-text` source: endless, a random drawing each time."""
 
     def __init__(self, name: str, spec: RenderedText, seed: int):
-        self.name, self.spec = name, spec
+        super().__init__(name, spec)
         self._rendered = RenderedTextSource(spec, seed)
 
     def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
         return int(rng.integers(_DRAWINGS))
 
+    def fetch(self, address: Address) -> Sample:
+        spec, drawing = self._rendered.spec, self._rendered.sample(address)
+        if spec.task == "mmu":
+            return Sample("mmu", text=drawing.text, question=spec.question or "", image=drawing.image)
+        return Sample("t2i", text=drawing.caption_long if spec.captions == "long" else drawing.text, image=drawing.image)
+
     def place(self, address: Address) -> str:
         return f"drawing {address}"
-
-    def fetch(self, address: Address) -> Sample:
-        drawing = self._rendered.sample(address)
-        if self.spec.task == "mmu":
-            return Sample("mmu", text=drawing.text, question=self.spec.question or "", image=drawing.image)
-        return Sample("t2i", text=drawing.caption_long if self.spec.captions == "long" else drawing.text, image=drawing.image)
 
 
 class Shuffled(Source):
     """A finite source: a fresh permutation each epoch, of which every lane takes its own positions, so that in an epoch each
     row is seen once over all lanes."""
 
-    def __init__(self, name: str, spec: Dataset | PythonDocs, table: Table, seed: int, phase: int):
-        self.name, self.spec, self._table = name, spec, table
-        self._key = ("rows", seed, phase, name)
+    def __init__(self, name: str, spec: SourceBase, table: Table, read: Read, seed: int, phase: int):
+        super().__init__(name, spec)
+        self._table, self._read, self._key = table, read, ("rows", seed, phase, name)
 
     def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
         return taken * lanes + lane
 
     def fetch(self, address: Address) -> Sample:
-        return _sample(self.spec, self._table, self._index(address))
+        return self._table.read(self._index(address), self._read)
 
     def place(self, address: Address) -> str:
-        return _place(self._table, self._index(address))
+        return self._table.place(self._index(address))
 
     def _index(self, address: int) -> int:
         epoch, position = divmod(address, len(self._table))
@@ -95,20 +101,20 @@ class InOrder(Source):
 
     streamed = True
 
-    def __init__(self, name: str, spec: Dataset, table: Table, rank: int, world: int):
-        self.name, self.spec, self._table = name, spec, table
-        self._rank, self._world = rank, world
+    def __init__(self, name: str, spec: SourceBase, table: Table, read: Read, rank: int, world: int):
+        super().__init__(name, spec)
+        self._table, self._read, self._rank, self._world = table, read, rank, world
 
     def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
-        read = self.position or 0
-        self.position = read + 1
-        return read * self._world + self._rank
+        before = self.position or 0
+        self.position = before + 1
+        return before * self._world + self._rank
 
     def fetch(self, address: Address) -> Sample:
-        return _sample(self.spec, self._table, address % len(self._table))
+        return self._table.read(address % len(self._table), self._read)
 
     def place(self, address: Address) -> str:
-        return _place(self._table, address % len(self._table))
+        return self._table.place(address % len(self._table))
 
 
 class Streamed(Source):
@@ -116,59 +122,57 @@ class Streamed(Source):
 
     streamed = True
 
-    def __init__(self, name: str, spec: Dataset, stream: hub.HubStream):
-        self.name, self.spec, self._stream = name, spec, stream
+    def __init__(self, name: str, spec: SourceBase, stream: hub.HubStream, read: Read):
+        super().__init__(name, spec)
+        self._stream, self._read = stream, read
         self._last: tuple[Address, Row] | None = None
 
-    @property
-    def position(self) -> Any:  # type: ignore[override]
-        return self._stream.position
-
-    @position.setter
-    def position(self, position: Any) -> None:
-        self._stream.position = position
-
     def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
-        self._last = self._guarded(self._stream.pull)
-        return self._last[0]
+        before, row, self.position = self._guarded(self._stream.pull, self.position)
+        self._last = before, row
+        return before
 
     def fetch(self, address: Address) -> Sample:
         if self._last is not None and self._last[0] == address:
             row = self._last[1]
         else:
-            row = self._guarded(self._stream.reread, address)
-        return to_sample(self.spec, row, None)
+            row = self._guarded(self._stream.pull, address)[1]
+        return self._read(row, None)
 
     def place(self, address: Address) -> str:
         return f"row {address['row'] + 1} of this process's share of {self._stream.label}"
 
-    def _guarded(self, read: Any, *args: Any) -> Any:
+    def _guarded(self, read: Callable[..., Any], *args: Any) -> Any:
         try:
             return read(*args)
         except SmoeError:
             raise
         except Exception as error:
+            # Whatever the network and the file formats behind it raise.
             raise Failure(f'source "{self.name}": reading {self._stream.label} failed: {error}') from error
 
 
 def open_source(name: str, spec: SourceBase, seed: int, phase: int, rank: int = 0, world: int = 1) -> Source:
-    """Open a source of a recipe. Raises UserError naming the source when a file, split or column does not exist."""
+    """Open a source of a recipe. Raises UserError naming the source when a file or a split does not exist."""
     try:
         if isinstance(spec, RenderedText):
             return Drawings(name, spec, seed)
         if isinstance(spec, PythonDocs):
-            return Shuffled(name, spec, Table([_Passages()]), seed, phase)
+            return Shuffled(name, spec, Table([_Passages()]), _read_passage, seed, phase)
         assert isinstance(spec, Dataset)
-        if not is_local(spec.path):
+        read = partial(to_sample, spec)
+        if is_local(spec.path):
+            table = _local_table(spec)
+        else:
             found = hub.load_hub(spec.path, spec.config, spec.split, spec.streaming)
             if spec.streaming:
-                return Streamed(name, spec, hub.HubStream(found, spec.path, rank, world))
+                return Streamed(name, spec, hub.HubStream(found, spec.path, rank, world), read)
             table = Table([hub.DatasetPart(found, spec.path, None)])
-        else:
-            table = _local_table(spec)
         if not len(table):
             raise UserError(f'split "{spec.split}" of "{spec.path}" has no rows')
-        return InOrder(name, spec, table, rank, world) if spec.streaming else Shuffled(name, spec, table, seed, phase)
+        if spec.streaming:
+            return InOrder(name, spec, table, read, rank, world)
+        return Shuffled(name, spec, table, read, seed, phase)
     except SmoeError as error:
         error.message = f'source "{name}": {error.message}'
         raise
@@ -184,12 +188,13 @@ def _local_table(spec: Dataset) -> Table:
     images = [file for file in files if file.suffix.lower() in IMAGES]
     if images:
         return Table([ImageFiles(root, images)])
-    parquet = [file for file in files if file.suffix.lower() == ".parquet"]
-    opened: dict[Path, Part] = {}
-    if parquet and not spec.streaming:
-        opened |= dict(zip(parquet, hub.open_parquet(parquet), strict=True))
-    openers = {".jsonl": JsonLines, ".csv": Csv, ".json": open_json, ".parquet": hub.ParquetPart}
-    return Table([opened[file] if file in opened else openers[file.suffix.lower()](file) for file in files])
+    openers: dict[str, Callable[[Path], Part]] = {
+        ".jsonl": JsonLines,
+        ".csv": Csv,
+        ".json": open_json,
+        ".parquet": hub.ParquetPart if spec.streaming else hub.open_parquet,
+    }
+    return Table([openers[file.suffix.lower()](file) for file in files])
 
 
 class _Passages(Part):
@@ -204,12 +209,5 @@ class _Passages(Part):
         return {"text": prose.passages()[index]}
 
 
-def _sample(spec: Dataset | PythonDocs, table: Table, index: int) -> Sample:
-    part, row_index = table.locate(index)
-    row = part.row(row_index)
-    return Sample("lm", text=row["text"]) if isinstance(spec, PythonDocs) else to_sample(spec, row, part.folder)
-
-
-def _place(table: Table, index: int) -> str:
-    part, row_index = table.locate(index)
-    return f"row {row_index + 1} of {part.label}"
+def _read_passage(row: Row, folder: Path | None) -> Sample:
+    return Sample("lm", text=row["text"])

@@ -12,9 +12,9 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from smoe_cli.data.sample import BadRow
 from smoe_cli.errors import UserError
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Part(ABC):
@@ -55,6 +56,16 @@ class Table:
         """(part, index within it)."""
         which = bisect_right(self._starts, index) - 1
         return self._parts[which], index - self._starts[which]
+
+    def read(self, index: int, read: Callable[[Row, Path | None], T]) -> T:
+        """What `read` makes of the row at an index and the folder of its file."""
+        part, row_index = self.locate(index)
+        return read(part.row(row_index), part.folder)
+
+    def place(self, index: int) -> str:
+        """The row at an index, for the user: rows count from 1, without a header."""
+        part, row_index = self.locate(index)
+        return f"row {row_index + 1} of {part.label}"
 
 
 class _Lines(Part):

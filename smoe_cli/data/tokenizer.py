@@ -16,7 +16,7 @@ from smoe_cli.errors import UserError
 from smoe_cli.recipe.models import BytesTokenizer, PretrainedTokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, BOS, EOS, IMAGE, IMAGE_END = SPECIALS = ("<pad>", "<bos>", "<eos>", "<image>", "</image>")
 
@@ -42,7 +42,7 @@ def load_tokenizer(spec: BytesTokenizer | PretrainedTokenizer) -> PreTrainedToke
     return _bytes_tokenizer() if isinstance(spec, BytesTokenizer) else _pretrained_tokenizer(spec.path)
 
 
-def special_ids(tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
     """Ids of the special tokens. Raises UserError when one is missing."""
     found = {
         "pad": tokenizer.pad_token_id,
@@ -60,7 +60,7 @@ def special_ids(tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
 class TextEncoder:
     """Text → ids, without special tokens, truncation or padding. Picklable, and independent of the tokenizer it came from."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()
@@ -113,7 +113,7 @@ def _byte_characters() -> list[str]:
 
 
 def _pretrained_tokenizer(path: str) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = Path(path).expanduser()
     is_hub_id = not folder.exists() and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path) is not None
@@ -130,7 +130,7 @@ def _pretrained_tokenizer(path: str) -> PreTrainedTokenizerFast:
             f'tokenizer "{path}": {where}: {first_line}',
             help="give a folder with tokenizer.json, or a hub id such as org/name",
         ) from error
-    if not getattr(tokenizer, "is_fast", False):
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f'tokenizer "{path}" has no fast version', help="save it as tokenizer.json first")
     own = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
     missing: dict[str, str] = {name: token for name, token in own.items() if getattr(tokenizer, name) is None}

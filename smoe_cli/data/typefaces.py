@@ -68,10 +68,17 @@ class Measures:
 def measures(face: int) -> Measures:
     """Measures of a face."""
     reference = font(face, _REFERENCE)
-    boxes = {c: reference.getbbox(c) for c in CHARACTERS}
+    boxes = {c: _ink_box(reference, c) for c in CHARACTERS}
     left, top, right, bottom = ({c: box[i] / _REFERENCE for c, box in boxes.items()} for i in range(4))
     advance = {c: reference.getlength(c) / _REFERENCE for c in CHARACTERS}
     return Measures(advance=advance, left=left, right=right, top=top, bottom=bottom)
+
+
+def _ink_box(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the ink, from the origin on the ascender line; Pillow's getbbox includes the advance."""
+    mask, (x, y) = font.getmask2(text, "L")
+    left, top, right, bottom = mask.getbbox()
+    return left + x, top + y, right + x, bottom + y
 
 
 def ink(text: str, face: int, size: int) -> np.ndarray:

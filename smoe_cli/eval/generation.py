@@ -31,6 +31,15 @@ def drawing_prompts(recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
+def check_reads(recipe: Recipe) -> None:
+    """Raise UserError when the recipe's model cannot answer about images."""
+    if recipe.model.vision is None:
+        raise UserError(
+            f"the model of `{recipe.name}` cannot read images: it has no vision encoder",
+            "add `model.vision` to the recipe and train it on a source with task `mmu`",
+        )
+
+
 def draw_to_files(
     model: SymbioticModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from smoe_cli.errors import UserError
+from smoe_cli.eval.generation import check_reads
 from smoe_cli.eval.likelihood import BatchedScorer
 from smoe_cli.eval.mmlu import evaluate_mmlu
 from smoe_cli.eval.mmlu_data import load_mmlu
@@ -131,11 +132,7 @@ def _run(
             protocol={**result.protocol, "max_length": score.max_length},
             hashes={"data": hash_files(mmlu.files, folder)},
         )
-    if model.vision is None:
-        raise UserError(
-            f"{task.task}: this model cannot read images: it has no vision encoder",
-            "add `model.vision` to the recipe and train it on a source with task `mmu`",
-        )
+    check_reads(model.recipe)
     if isinstance(task, OcrBench):
         return _ocr(model, tokenizer, load_ocr(Path(task.data)), Path(task.data), task, task.limit, batch_size, tell)
     return _rendered(model, tokenizer, task, out_dir, batch_size, tell)

@@ -3,8 +3,8 @@
 weights      4 B a parameter: float32, also under bf16
 autocast     bf16 only: 2 B for each value of the matrices that autocast casts (all but the embedding table, which is looked up)
 gradients    4 B for each parameter of a trainable role
-optimizer    AdamW's two moments, 8 B for each parameter of a trainable role
-ema          4 B for each parameter trained in this phase or an earlier one, when `training.ema` is set
+optimizer    AdamW's two moments, 8 B for each parameter trained in this phase or an earlier one: freezing keeps the moments
+ema          4 B a parameter when `training.ema` is set: averages are kept of the whole model
 activations  an estimate of what the backward pass needs of one micro-batch. 4 B a value, also under bf16: autocast leaves the
              residual stream, norms and expert inputs in float32 (measured: 3.3 to 3.9 B). Values for each token and decoder
              layer: both norms' inputs and outputs (4d); queries and keys before and after rotation, values and attention's
@@ -40,18 +40,18 @@ def memory(
 
     trainable: roles trained in this phase; trained: roles trained in this phase or an earlier one.
     """
-    total = cast = learning = averaged = 0
+    total = cast = learning = moving = 0
     for tensor in tensors:
         total += tensor.numel
         cast += tensor.numel if len(tensor.shape) > 1 and tensor.name not in LOOKED_UP else 0
         learning += tensor.numel if tensor.role in trainable else 0
-        averaged += tensor.numel if tensor.role in trained else 0
+        moving += tensor.numel if tensor.role in trained else 0
     return Memory(
         weights=4 * total,
         autocast=2 * cast if recipe.training.precision == "bf16" else 0,
         gradients=4 * learning,
-        optimizer=8 * learning,
-        ema=4 * averaged if recipe.training.ema else 0,
+        optimizer=8 * moving,
+        ema=4 * total if recipe.training.ema else 0,
         activations=_activations(recipe, phase, trainable, vocab_size, processes),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,7 +10,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from smoe_cli.recipe.diagnostics import Problem
-from smoe_cli.recipe.hints import suggest
+from smoe_cli.recipe.hints import name_help, suggest
+from smoe_cli.recipe.places import Place, place_of
 from smoe_cli.recipe.shapes import (
     Choice,
     Fixed,
@@ -22,15 +22,12 @@ from smoe_cli.recipe.shapes import (
     Table,
     Tagged,
     Words,
-    child,
     describe,
     homes,
     tagged,
 )
 from smoe_cli.recipe.tree import Key
-from smoe_cli.recipe.words import all_of, did_you_mean, found, nearest, one_of, quote
-
-NAME_RULE = "names are lower-case letters, digits, `-` and `_`, and start with a letter"
+from smoe_cli.recipe.words import all_of, did_you_mean, found, nearest, one_of, quote, similar
 
 
 def validate(model: type[BaseModel], data: Any) -> tuple[Any, list[Problem]]:
@@ -64,19 +61,6 @@ def _with(data: Any, path: Sequence[Key], value: Any) -> Any:
     return tuple(_with(item, rest, value) if index == step else item for index, item in enumerate(data))
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where an error is: path, the shape expected there, the shape and the value around it; `rest` lies inside a choice."""
-
-    path: tuple[Key, ...]
-    shape: Shape | None
-    holder: Shape | None
-    around: Any
-    value: Any
-    key: bool = False
-    rest: tuple[Key, ...] | None = None
-
-
 class _Reader:
     """Reads the errors of one validation. `guesses`: tags that were misspelt, as (path of the mapping, tag, what was meant)."""
 
@@ -92,7 +76,7 @@ class _Reader:
         supposed: set[tuple[Key, ...]] = set()  # missing keys that an unknown key was meant to be
         choices: set[tuple[Key, ...]] = set()
         for error in errors:
-            place = self.place(error)
+            place = place_of(error["loc"], self.root, self.data, self.base)
             if isinstance(place.shape, Choice):
                 if place.path not in choices:
                     choices.add(place.path)
@@ -112,32 +96,6 @@ class _Reader:
                 problems.append(_lacking(path, keys, holders[path]))
         return problems
 
-    # ------------------------------------------------------------------------------------------------------- places
-
-    def place(self, error: ErrorDetails) -> _Place:
-        """Follows pydantic's location, which also names tags and branches, down the shapes and the data."""
-        shape: Shape | None = self.root
-        holder: Shape | None = None
-        value: Any = self.data
-        around: Any = None
-        path: list[Key] = list(self.base)
-        location = list(error["loc"])
-        while location:
-            if isinstance(shape, Tagged):
-                shape = shape.options.get(str(location.pop(0)))
-                continue
-            if isinstance(shape, Choice):
-                break
-            step = location.pop(0)
-            path.append(step)
-            holder, around = shape, value
-            if location[:1] == ["[key]"] and isinstance(shape, Table):
-                return _Place(tuple(path), shape.key, holder, around, step, key=True)
-            shape, value = child(shape, step, value), _inside(value, step)
-        return _Place(tuple(path), shape, holder, around, value)
-
-    # ----------------------------------------------------------------------------------------------------- problems
-
     def choice(self, shape: Choice, path: tuple[Key, ...], value: Any) -> list[Problem]:
         """One account of a value that fits no branch: the errors of the branch it comes nearest to."""
         accounts: list[list[Problem]] = []
@@ -152,7 +110,7 @@ class _Reader:
             return [Problem(path, f"expected {describe(shape)}, found {found(value)}", suggest(shape, value))]
         return min(accounts, key=lambda account: (len(account), -max(len(problem.path) for problem in account)))
 
-    def no_tag(self, place: _Place, supposed: set[tuple[Key, ...]]) -> Problem:
+    def no_tag(self, place: Place, supposed: set[tuple[Key, ...]]) -> Problem:
         assert isinstance(place.shape, Tagged)
         tag, options = place.shape.tag, list(place.shape.options)
         known = {key for option in place.shape.options.values() for key in option.keys}
@@ -163,7 +121,7 @@ class _Reader:
             return Problem((*path, slip), f"unknown key {quote(str(slip))}", f"did you mean `{tag}`?", key=True)
         return Problem(path, f"{_named(path)} lacks the key `{tag}`", f"`{tag}` is {one_of(options)}", key=True)
 
-    def unknown_key(self, place: _Place, supposed: set[tuple[Key, ...]]) -> Problem:
+    def unknown_key(self, place: Place, supposed: set[tuple[Key, ...]]) -> Problem:
         name = place.path[-1]
         message = f"unknown key {quote(str(name))}"
         holder = tagged(place.holder, place.around) if isinstance(place.holder, Tagged) else place.holder
@@ -171,20 +129,22 @@ class _Reader:
             return Problem(place.path, message, key=True)
         absent = [key for key in holder.keys if key not in place.around]
         guess = nearest(name, absent) or nearest(name, holder.keys)
-        if guess:
-            if guess in absent:
-                supposed.add((*place.path[:-1], guess))
-            return Problem(place.path, message, f"did you mean `{guess}`?", key=True)
-        elsewhere = [
-            home or "the top level"
-            for home in homes(self.model).get(str(name), ())
-            if home != ".".join(map(str, place.path[:-1]))
-        ]
-        if elsewhere:
-            return Problem(place.path, message, f"`{name}` is a key of {all_of(elsewhere)}", key=True)
-        return Problem(place.path, message, f"the keys here are {', '.join(f'`{key}`' for key in holder.keys)}", key=True)
+        if guess in absent:
+            supposed.add((*place.path[:-1], guess))
+        return Problem(place.path, message, self.whereabouts(str(name), holder, place, guess), key=True)
 
-    def wrong_value(self, place: _Place, error: ErrorDetails) -> Problem:
+    def whereabouts(self, name: str, holder: Model, place: Place, guess: str | None) -> str:
+        """Help for an unknown key: the key of the same name in another place, the nearest key here, or all keys here."""
+        if place.union and (kinds := [kind for kind, option in place.union.options.items() if name in option.keys]):
+            return f"`{name}` is a key of {place.union.tag} {one_of(kinds)}"
+        elsewhere = [home or "the top level" for home in homes(self.model).get(name, ())]
+        if elsewhere and (guess is None or not similar(name, guess)):
+            return f"`{name}` is a key of {all_of(elsewhere)}"
+        if guess:
+            return f"did you mean `{guess}`?"
+        return f"the keys here are {', '.join(f'`{key}`' for key in holder.keys)}"
+
+    def wrong_value(self, place: Place, error: ErrorDetails) -> Problem:
         kind, shape, value = error["type"], place.shape, place.value
         if kind == "union_tag_invalid":
             assert isinstance(shape, Tagged)
@@ -195,7 +155,7 @@ class _Reader:
             help = did_you_mean(given, options, "known") if guess else None
             return Problem((*place.path, shape.tag), f"expected {one_of(options)}, found {found(given)}", help)
         if kind == "string_pattern_mismatch":
-            return Problem(place.path, f"{quote(value)} is not a name", NAME_RULE, place.key)
+            return Problem(place.path, f"{quote(value)} is not a name", name_help(value), place.key)
         if kind == "string_too_long":
             limit = error.get("ctx", {}).get("max_length")
             return Problem(place.path, f"a name has {limit} characters at most, this one has {len(value)}", key=place.key)
@@ -241,12 +201,6 @@ _ANSWERED = {
 @cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
-
-
-def _inside(value: Any, step: Key) -> Any:
-    if isinstance(value, dict):
-        return value.get(step)
-    return value[step] if isinstance(value, tuple) and isinstance(step, int) and step < len(value) else None
 
 
 def _named(path: tuple[Key, ...]) -> str:

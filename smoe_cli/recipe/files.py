@@ -30,7 +30,7 @@ def read(path: Path) -> Document:
 
 
 def _read(label: str, path: Path, wanted: Span | None, above: tuple[tuple[str, str], ...]) -> Document:
-    """`label`: name of the file in errors; `wanted`: the `extends` value that asked for it; `above`: (identity, label) of those files."""
+    """`label` names the file in errors, `wanted` is the `extends` that asks for it, `above` (identity, label) of the askers."""
     identity = os.path.realpath(path) if "\0" not in str(path) else ""
     chain = [name for _, name in above] + [label]
     if identity in (seen for seen, _ in above):

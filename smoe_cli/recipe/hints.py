@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from smoe_cli.recipe.shapes import Choice, Fixed, Many, Model, Plain, Shape, Tagged, Words
@@ -21,6 +22,8 @@ def suggest(shape: Shape, value: Any) -> str | None:
         return f"did you mean `{{{shape.tag}: {guess}}}`?"
     if isinstance(shape, Model) and isinstance(value, str) and (word := _only_word(shape)):
         return f"did you mean `{{{word[0]}: {word[1]}}}`?"
+    if isinstance(shape, Model) and value is None:
+        return f"its keys stand below it, indented: {', '.join(f'`{key}`' for key in shape.keys)}"
     if isinstance(shape, Plain):
         return _plain_help(shape, value)
     return None
@@ -53,3 +56,10 @@ def _number_help(text: str) -> str | None:
     except ValueError:
         return None
     return f"did you mean `{bare.replace(',', '')}`? numbers are written without quotes or commas"
+
+
+def name_help(text: str) -> str:
+    """A name close to a text that is none, and the rule."""
+    guess = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")
+    hint = f"did you mean `{guess}`? " if re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", guess) else ""
+    return hint + "names are lower-case letters, digits, `-` and `_`, and start with a letter"

@@ -255,7 +255,8 @@ class Dataset(SourceBase):
     split: str = "train"
     """Split to read."""
     streaming: bool = False
-    """Read while training instead of downloading first. Order and resume are then exact for a fixed number of processes only."""
+    """Read while training instead of downloading first. Order and resume are then exact for a fixed number of processes
+    only."""
     columns: Columns = Columns()
     """Column names."""
 
@@ -294,7 +295,8 @@ class Shield(Node):
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1)]
     """Tokens whose gradient is scaled."""
     mode: Literal["path", "weights"] = "path"
-    """`path`: scale what flows back through the module's output, to its weights and its input. `weights`: only what reaches its weights."""
+    """`path`: scale what flows back through the module's output, to its weights and its input. `weights`: only what
+    reaches its weights."""
     factor: Fraction | Annotated[dict[Annotated[int, Field(ge=0)], Fraction], Field(min_length=1)]
     """0 cuts, 1 is open. One number, or {step in phase: factor}, each valid from that step on; must start with step 0."""
 
@@ -324,7 +326,8 @@ class Phase(Node):
     mixture: Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
     """{source: weight}; weights are relative numbers of samples."""
     learning_rate: Annotated[dict[str, Rate], Field(min_length=1)]
-    """{role: peak rate}. A role (`experts.generation`, `shared`), a pattern (`experts.*`) or `default`; the most specific one wins."""
+    """{role: peak rate}. A role (`experts.generation`, `shared`), a pattern (`experts.*`) or `default`; the most specific
+    one wins."""
     warmup: Annotated[int, Field(ge=0)] = 0
     """Steps over which the rate rises linearly from 0."""
     decay: Decay | None = None

@@ -95,7 +95,8 @@ def _put(tree: Tree | None, shape: Shape | None, steps: Sequence[_Step], value: 
         return Branch(entries, tree.span, tree.flow)
     below = child(shape, key, to_data(tree) if tree else None)
     new = _put(old.value if old else None, below, rest, value, here)
-    entries[key] = Entry(key, old.key_span if old and rest else step.span, new)
+    inside = rest and old and not isinstance(old.value, Leaf)
+    entries[key] = Entry(key, old.key_span if old and inside else step.span, new)
     return Branch(entries, tree.span, tree.flow) if isinstance(tree, Branch) else Branch(entries, step.span)
 
 

@@ -17,9 +17,6 @@ from smoe_cli.recipe.tree import Branch, Entry, Items, Key, Leaf, Origin, Span, 
 MAX_DEPTH = 40
 MAX_NODES = 50_000
 
-Event = yaml.Event
-Start = yaml.MappingStartEvent | yaml.SequenceStartEvent
-
 
 class Unreadable(Exception):
     """The text cannot be turned into a tree; `.diagnostic` says where and why."""
@@ -41,7 +38,7 @@ def parse(origin: Origin, skip: int = 0) -> tuple[Tree | None, list[Diagnostic]]
     try:
         root = builder.build(loader)
     except yaml.MarkedYAMLError as error:
-        raise Unreadable(syntax_error(error, origin)) from error
+        raise Unreadable(syntax_error(error, origin, builder.last)) from error
     except (ValueError, OverflowError) as error:  # PyYAML, of escapes and version numbers that are out of range
         raise Unreadable(out_of_range(loader.get_mark(), origin)) from error
     finally:
@@ -62,7 +59,7 @@ class _Part:
 class _Frame:
     """A collection whose end has not been seen."""
 
-    start: Start
+    start: yaml.CollectionStartEvent
     parts: list[_Part] = field(default_factory=list)
 
 
@@ -75,18 +72,19 @@ class _Builder:
         self.diagnostics: list[Diagnostic] = []
         self.anchors: dict[str, _Part] = {}
         self.stack: list[_Frame] = []
+        self.last: yaml.Event | None = None
 
     def build(self, loader: yaml.SafeLoader) -> Tree | None:
         root: Tree | None = None
         documents = values = 0
         while loader.check_event():
-            event = loader.get_event()
+            event = self.last = loader.get_event()
             part: _Part | None = None
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
                     raise self.stop(event, "a second document starts here", "a recipe is one document: remove this line")
-            elif isinstance(event, Start):
+            elif isinstance(event, yaml.CollectionStartEvent):
                 self.refuse_tag(event)
                 self.stack.append(_Frame(event))
                 self.limit_depth(event, 0)
@@ -112,29 +110,31 @@ class _Builder:
 
     # ------------------------------------------------------------------------------------------------------- places
 
-    def span(self, event: Event, end: Event | None = None) -> Span:
+    def span(self, event: yaml.Event, end: yaml.Event | None = None) -> Span:
         """From the start of an event to its end (or to the end of another), on the first line."""
         start, stop = event.start_mark, (end or event).end_mark
+        assert start is not None
+        assert stop is not None
         line = self.lines[start.line] if start.line < len(self.lines) else ""
         column = stop.column if stop.line == start.line else len(line.rstrip())
         return Span(self.origin, start.line, start.column, max(column - start.column, 0))
 
-    def stop(self, event: Event, message: str, help: str | None = None) -> Unreadable:
+    def stop(self, event: yaml.Event, message: str, help: str | None = None) -> Unreadable:
         return Unreadable(Diagnostic(self.span(event), message, help))
 
     def note(self, span: Span, message: str, help: str | None = None) -> None:
         self.diagnostics.append(Diagnostic(span, message, help))
 
-    def limit_depth(self, event: Event, below: int) -> None:
+    def limit_depth(self, event: yaml.Event, below: int) -> None:
         if len(self.stack) + below > MAX_DEPTH:
             raise self.stop(event, f"nested more than {MAX_DEPTH} deep")
 
     # ------------------------------------------------------------------------------------------------------- values
 
-    def refuse_tag(self, event: yaml.NodeEvent) -> None:
+    def refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         if event.tag is None:
             return
-        start = event.start_mark
+        start = self.span(event)
         span = Span(self.origin, start.line, start.column, len(self.lines[start.line][start.column :].split(" ")[0]))
         self.note(span, "tags (`!…`) have no meaning in a recipe", "remove it; text that looks like a number goes in quotes")
 
@@ -154,7 +154,7 @@ class _Builder:
             raise self.stop(event, f"the alias `*{event.anchor}` stands inside what it refers to")
         raise self.stop(event, f"nothing above is named `&{event.anchor}`", "text that starts with `*` goes in quotes")
 
-    def close(self, frame: _Frame, end: Event) -> _Part:
+    def close(self, frame: _Frame, end: yaml.Event) -> _Part:
         flow = bool(frame.start.flow_style)
         span = self.span(frame.start, end if flow else None)
         children = [part.tree for part in frame.parts]

@@ -37,8 +37,9 @@ def resolve(text: str) -> Scalar:
     if _BASED.fullmatch(text):
         return int(text, 0)
     if _INTEGER.fullmatch(text):
-        number = float(text)
-        return int(text) if abs(number) < _LARGEST_INTEGER else number
+        # Python refuses to read integers of many thousand digits; floats of any length are fine.
+        exact = int(text) if len(text) < 40 else None
+        return exact if exact is not None and abs(exact) < _LARGEST_INTEGER else float(text)
     if _DECIMAL.fullmatch(text):
         number = float(text)
         return int(number) if number.is_integer() and abs(number) <= _LARGEST_EXACT else number

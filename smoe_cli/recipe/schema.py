@@ -20,7 +20,7 @@ _REF = "#/$defs/"
 _EXTENDS = {
     "type": "string",
     "minLength": 1,
-    "description": "Another recipe, relative to this file. Mappings merge, `null` removes a mapping, lists and other values replace.",
+    "description": "Another recipe, relative to this file. Mappings merge, `null` removes one, lists and other values replace.",
 }
 
 
@@ -30,6 +30,8 @@ def schema() -> dict[str, Any]:
     definitions = whole.pop("$defs")
     body = _tidy(whole)
     definitions = {name: _tidy(definition) for name, definition in definitions.items()}
+    for definition in (body, *definitions.values()):
+        _describe(definition, definitions)
     parts = {f"{name}{_PART}": _part(definition) for name, definition in definitions.items()}
     recipe_part = _part(body)
     recipe_part["properties"] = {"extends": _EXTENDS, **recipe_part["properties"]}
@@ -69,6 +71,13 @@ def _tidy(node: Any) -> Any:
     if "patternProperties" in tidy:
         tidy["additionalProperties"] = False
     return tidy
+
+
+def _describe(definition: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """Gives a property the description of the mapping it refers to, which pydantic leaves out where both have the same."""
+    for value in definition["properties"].values():
+        if "$ref" in value:
+            value.setdefault("description", definitions[value["$ref"].removeprefix(_REF)]["description"])
 
 
 def _part(node: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -166,9 +167,11 @@ def describe(shape: Shape) -> str:
         case Many():
             return f"a list of {_several(shape.item)}"
         case Fixed():
+            if shape.meaning:
+                return re.sub(r"(\[.*?\])", r"`\1`", shape.meaning)
             kinds = {_several(item) for item in shape.items}
             entries = kinds.pop() if len(kinds) == 1 else "values"
-            return f"a list of {len(shape.items)} {entries}" + (f", {shape.meaning}" if shape.meaning else "")
+            return f"a list of {len(shape.items)} {entries}"
         case Choice():
             *most, last = [describe(branch) for branch in shape.branches]
             return f"{', '.join(most)} or {last}"

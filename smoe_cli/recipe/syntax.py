@@ -11,13 +11,12 @@ from smoe_cli.recipe.tree import Origin, Span
 
 _ODD = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _KEY = re.compile(r"(\s*(?:- +)*)([\w.*/-]+)\s*")
+_TIGHT = re.compile(r"\s*(?:- +)*[\w.*/-]+:(?=\S)")
 
 # (part of PyYAML's message, ours, help); the first that fits is used.
 _KNOWN: tuple[tuple[str, str, str | None], ...] = (
     ("'\\t'", "a tab cannot be used for indentation", "indent with spaces"),
     ("could not find expected ':'", "this is not a `key: value`", "is a `:`, or the space after it, missing?"),
-    ("expected ',' or '}'", "`,` or `}` is missing before this", None),
-    ("expected ',' or ']'", "`,` or `]` is missing before this", None),
     ("sequence entries are not allowed", "a list cannot start here", "each `- ` goes on a line of its own, or write `[a, b]`"),
     ("unexpected end of stream", "the quote opened here is never closed", None),
     (
@@ -30,16 +29,17 @@ _KNOWN: tuple[tuple[str, str, str | None], ...] = (
 )
 
 
-def syntax_error(error: yaml.MarkedYAMLError, origin: Origin) -> Diagnostic:
-    """PyYAML's complaint at its place."""
+def syntax_error(error: yaml.MarkedYAMLError, origin: Origin, last: yaml.Event | None) -> Diagnostic:
+    """PyYAML's complaint at its place. `last`: what was read before."""
     raw = f"{error.context or ''}: {error.problem or ''}"
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return Diagnostic(origin, f"not valid YAML: {error.problem}")
-    if "mapping values are not allowed" in raw:
-        return _stray_colon(origin, mark)
-    if "expected <block end>" in raw:
-        return _misfit(origin, mark)
+    if "expected <block end>" in raw or "mapping values are not allowed" in raw:
+        return _stray_quote(origin, mark, last) or (_misfit if "<block end>" in raw else _stray_colon)(origin, mark)
+    for closing in "}]":
+        if f"expected ',' or '{closing}'" in raw:
+            return _open_bracket(origin, mark, error.context_mark, closing)
     for part, message, help in _KNOWN:
         if part in raw:
             opened = part.startswith(("unexpected end of stream", "could not find"))
@@ -61,11 +61,34 @@ def _point(origin: Origin, mark: yaml.Mark) -> Span:
     return Span(origin, line, column, 1)
 
 
+def _stray_quote(origin: Origin, mark: yaml.Mark, last: yaml.Event | None) -> Diagnostic | None:
+    """A quote that was closed by the opening quote of another text, lines below."""
+    if not isinstance(last, yaml.ScalarEvent) or last.style not in ("'", '"'):
+        return None
+    start, end = last.start_mark, last.end_mark
+    if start is None or end is None or start.line == end.line or end.line != mark.line:
+        return None
+    return Diagnostic(
+        _point(origin, start), "the quote opened here is not closed", f"the next one comes on line {end.line + 1}"
+    )
+
+
+def _open_bracket(origin: Origin, mark: yaml.Mark, opened: yaml.Mark | None, closing: str) -> Diagnostic:
+    if opened is None or opened.line == mark.line:
+        help = "in brackets, text with `,` `:` `?` or brackets of its own goes in quotes"
+        return Diagnostic(_point(origin, mark), f"`,` or `{closing}` is missing before this", help)
+    opening = {"}": "{", "]": "["}[closing]
+    return Diagnostic(_point(origin, opened), f"the `{opening}` opened here is not closed")
+
+
 def _stray_colon(origin: Origin, mark: yaml.Mark) -> Diagnostic:
-    """`:` where no key can stand: a wrong indentation, a line above without `:`, or text that needs quotes."""
+    """`:` where no key can stand: a wrong indentation, a line above without `: `, or text that needs quotes."""
     key = _KEY.fullmatch(origin.lines[mark.line][: mark.column])
     if key is None:
         return Diagnostic(_point(origin, mark), "`:` cannot stand inside a value", "text that contains `: ` goes in quotes")
+    above = next((number for number in range(mark.line - 1, -1, -1) if origin.lines[number].strip()), 0)
+    if tight := _TIGHT.match(origin.lines[above]):
+        return Diagnostic(Span(origin, above, tight.end() - 1, 1), "a space is missing after `:`")
     span = Span(origin, mark.line, key.end(1), len(key[2]))
     help = "is it indented like the lines around it, and does the line above have its `:`?"
     return Diagnostic(span, f"the key `{key[2]}` cannot stand here", help)

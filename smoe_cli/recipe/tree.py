@@ -94,7 +94,7 @@ def to_data(tree: Tree) -> Any:
 
 
 def merge(base: Tree, over: Tree) -> Tree:
-    """`over` on top of `base`: mappings merge key by key at every depth, `null` removes a mapping, anything else is replaced."""
+    """`over` on top of `base`: mappings merge key by key at every depth, `null` removes one, anything else replaces."""
     if not (isinstance(base, Branch) and isinstance(over, Branch)):
         return over
     entries = dict(base.entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,11 @@ def nearest(word: object, known: Iterable[str]) -> str | None:
         return folded[_fold(text)]
     close = difflib.get_close_matches(_fold(text), list(folded), n=1, cutoff=0.6)
     return folded[close[0]] if close else None
+
+
+def similar(word: str, other: str) -> bool:
+    """Whether one is most likely a slip of the other, rather than a word of its own."""
+    return difflib.SequenceMatcher(None, _fold(word), _fold(other)).ratio() > 0.8
 
 
 def _fold(word: str) -> str:
@@ -54,6 +60,8 @@ def found(value: Any) -> str:
             return "nothing"
         case bool():
             return f"`{str(value).lower()}`"
+        case float() if not math.isfinite(value):
+            return "an infinite number" if math.isinf(value) else "`nan`"
         case int() | float():
             return f"the number `{number(value)}`"
         case str():

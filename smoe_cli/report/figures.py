@@ -45,10 +45,6 @@ class Figures:
         present = [line for line in lines if self.has(line[0], source)]
         if not present:
             return el("div", el("p", el("strong", title)), missing("No values were logged."))
-        merged = self.sets[source]["merged"]
-        if merged > 1:
-            note += f" Each point is the mean of up to {merged} logged steps"
-            note += "; the band spans their lowest and highest." if kind == "lines" else "."
         spec = [{"key": key, "label": label, "colour": colour} for key, label, colour in present]
         self.charts[name] = {"kind": kind, "title": title, "from": source, "lines": spec, **options}
         caption = el("figcaption", el("strong", title), " ", el("span", note, class_="note"))

@@ -159,13 +159,18 @@ def _object(path: Path, notes: list[str]) -> Row:
     if not text:
         return {}
     try:
-        value = json.loads(text)
+        value = _json(text)
     except ValueError:
         value = None
     if isinstance(value, dict):
         return value
     notes.append(f"{path.name} is damaged and was left out.")
     return {}
+
+
+def _json(text: str) -> Any:
+    """NaN and infinities, which Python writes and browsers refuse, become None: no value."""
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _rows(path: Path, notes: list[str], required: bool = True) -> tuple[Row, ...]:
@@ -177,10 +182,10 @@ def _rows(path: Path, notes: list[str], required: bool = True) -> tuple[Row, ...
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = _json(line)
         except ValueError:
             row = None
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:  # True is an int, but no step
             damaged.append(index)
             continue
         while rows and rows[-1]["step"] >= row["step"]:

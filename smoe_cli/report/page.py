@@ -19,6 +19,7 @@ from smoe_cli.report.results import results
 from smoe_cli.report.samples import BYTES, choose, embed
 from smoe_cli.report.series import curves, routing
 from smoe_cli.report.summary import header, summary
+from smoe_cli.report.words import whole
 
 SCRIPTS = ("base.js", "lines.js", "lanes.js", "heat.js", "main.js")
 EXTRACT = 150_000
@@ -79,7 +80,10 @@ def embedded(value: Any) -> str:
 
 def _drawn(run: Run, figures: Figures, frames: dict[str, Any] | None) -> dict[str, Any]:
     phases = [{"name": span.name, "start": span.start, "steps": span.steps} for span in run.phases]
-    experts = {str(group.get("name")): listing(group, "experts") for group in mappings(run.plan, "groups")}
+    experts = {
+        str(group.get("name")): [[whole(i) for i in layer] for layer in listing(group, "experts") if isinstance(layer, list)]
+        for group in mappings(run.plan, "groups")
+    }
     return {
         "name": run.name,
         "total": run.total_steps,

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any
 
 from smoe_cli.report.load import Row, Run
+from smoe_cli.report.lookup import listing, mappings
 from smoe_cli.report.words import number
 
 POINTS = 500
@@ -115,12 +116,7 @@ def _sum(tables: Sequence[Sequence[Sequence[object]]], layers: int, width: int) 
 
 def _served(run: Run, modality: str, columns: Sequence[Row], frames: Sequence[Row]) -> list[bool]:
     """Whether each column's group serves the modality: by the plan, or because a token got there."""
-    groups = run.plan.get("groups")
-    named = {
-        str(group.get("name"))
-        for group in (groups if isinstance(groups, list) else [])
-        if isinstance(group, dict) and modality in (group.get("modalities") or [])
-    }
+    named = {str(group.get("name")) for group in mappings(run.plan, "groups") if modality in listing(group, "modalities")}
     served: list[bool] = []
     for column in columns:
         start = len(served)

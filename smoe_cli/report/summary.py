@@ -150,15 +150,17 @@ def _drawing(run: Run, pictures: Sequence[Picture]) -> Html:
     ]
     if not shown:
         parts.append(missing("No samples were drawn yet."))
+    figures = []
     for picture in shown:
         grid = picture.grid
         alt = f"Samples at step {grid.step}" + (f", for: {', '.join(grid.prompts[:12])}" if grid.prompts else "")
         caption = el("figcaption", f"step {count(grid.step)}" + (" (last grid)" if picture is shown[-1] else " (first grid)"))
-        parts.append(el("figure", image(picture, alt, 420), caption, class_="sample"))
+        figures.append(el("figure", image(picture, alt, 420), caption, class_="sample"))
+    tall = any(picture.height > 0.35 * picture.width for picture in shown)
+    parts.append(el("div", *figures, class_="pair" if tall else None))
     if shown and shown[-1].grid.prompts:
         prompts = shown[-1].grid.prompts
-        listed = " · ".join(clip(prompt, 60) for prompt in prompts[:12]) + (" · …" if len(prompts) > 12 else "")
-        parts.append(el("p", f"Asked for: {listed}", class_="note"))
+        parts.append(el("p", f"Asked for: {clip(' · '.join(clip(prompt, 80) for prompt in prompts), 300)}", class_="note"))
     return el("div", *parts, class_="answer")
 
 

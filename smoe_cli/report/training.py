@@ -36,6 +36,11 @@ def losses(run: Run, figures: Figures) -> Html:
     others = [line for line in _lines(figures, "loss/") if line[0] not in KNOWN and not line[1].startswith("source/")]
     if others:
         charts.append(figures.lines("loss-other", "Other parts", "", others, tools=True))
+    merged = figures.sets["curves"]["merged"]
+    thinned = (
+        f"{len(run.metrics):,} steps were logged. On this page, and in its CSV files, each point of a curve stands for up to "
+        f"{merged} of them: the mean, with a band from the lowest to the highest; of rates and shields the last value."
+    )
     tools = el(
         "p",
         el("label", el("input", type="checkbox", data_option="smooth"), " smooth"),
@@ -45,7 +50,9 @@ def losses(run: Run, figures: Figures) -> Html:
     gradients = [figures.lines("grad", "Whole gradient", "Norm before clipping.", [("grad_norm", "norm", "ink")])]
     if roles := _roles(run, figures, "grad_norm/"):
         gradients.append(figures.lanes("grad-roles", "By role", "Norm, log scale, the same for all lanes.", roles, "log"))
-    return join([tools, panel(*charts), el("h3", "Gradients"), panel(*gradients)])
+    return join(
+        [el("p", thinned, class_="note") if merged > 1 else "", tools, panel(*charts), el("h3", "Gradients"), panel(*gradients)]
+    )
 
 
 def schedules(run: Run, figures: Figures) -> Html:

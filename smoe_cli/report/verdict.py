@@ -83,7 +83,7 @@ def understanding(run: Run) -> list[Verdict]:
     verdicts = []
     for name, scores in histories(run).items():
         trained = [score for score in scores if score.step is not None]
-        if scores[0].row["task"] not in UNDERSTANDING:
+        if str(scores[0].row["task"]) not in UNDERSTANDING:
             continue
         after = (trained or scores)[-1]
         earlier = [score for score in trained[:-1] if start is None or (score.step or 0) <= start]
@@ -96,7 +96,7 @@ def understanding(run: Run) -> list[Verdict]:
 
 def others(run: Run) -> list[tuple[str, Score]]:
     """The last result of every task that does not measure understanding, where it has a score."""
-    latest = [(name, scores[-1]) for name, scores in histories(run).items() if scores[0].row["task"] not in UNDERSTANDING]
+    latest = [(name, scores[-1]) for name, scores in histories(run).items() if str(scores[0].row["task"]) not in UNDERSTANDING]
     return [(name, score) for name, score in latest if score.share is not None]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
 
 def number(value: object) -> float | None:
     """`value` as a finite float, or None when it is not one (booleans are not numbers)."""
@@ -29,14 +31,14 @@ def count(value: object) -> str:
 
 
 def short(value: object) -> str:
-    """2345678 → `2.35 M`: three digits and a decimal unit (k, M, G, T, P)."""
+    """2345678 → `2.35 M`: three digits and a decimal unit (k, M, G, T, P); below 10,000 as it is."""
     as_float = number(value)
     if as_float is None:
         return "–"
-    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(as_float) >= size:
-            scaled = as_float / (1e3 if unit == "k" else size)
-            return f"{scaled:.3g} {unit}" if abs(scaled) < 1000 else f"{scaled:.0f} {unit}"
+    if abs(as_float) >= 1e4:
+        rounded = float(f"{as_float:.3g}")
+        size, unit = next(pair for pair in UNITS if abs(rounded) >= pair[0])
+        return f"{rounded / size:.{3 if abs(rounded / size) < 1000 else 6}g} {unit}"
     return f"{as_float:,.0f}" if as_float == int(as_float) else f"{as_float:.3g}"
 
 

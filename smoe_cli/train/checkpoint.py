@@ -30,7 +30,10 @@ PREFIX = "step-"
 
 @dataclass
 class State:
-    """What a checkpoint holds besides weights and optimizer. extra: small tensors by name."""
+    """What a checkpoint holds besides weights and optimizer.
+
+    data: position of every lane in the current phase; report: rows drawn and skipped in finished phases; extra: small tensors.
+    """
 
     step: int = 0
     skipped: int = 0

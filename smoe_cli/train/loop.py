@@ -60,7 +60,6 @@ class Trainer:
         self.window = Window()
         self.state = checkpoint.State()
         self.source_names = tuple(recipe.data.sources)
-        self.reported: dict[str, Any] = {}  # rows drawn and skipped before the current phase, or before this session
         self.tokens_seen, self.clock = 0, time.monotonic()
         self.stop_signal = 0
 
@@ -70,7 +69,7 @@ class Trainer:
         """Continue from a checkpoint."""
         averages = self.average.tensors if self.average else None
         self.state = checkpoint.restore(folder, self.model, self.optimizer, averages)
-        extra, self.reported = self.state.extra, self.state.report
+        extra = self.state.extra
         if self.average:
             self.average.updates = self.state.ema_updates
         self.balance.fraction_LE = extra["balance.fraction"].to(self.accelerator.device)
@@ -167,10 +166,9 @@ class Trainer:
             if grid_every and draws and self.state.step % grid_every == 0 and accelerator.is_main_process:
                 sample(self, phase.name)
             if stop or self.state.step % every == 0 or self.state.step == end:
-                self.state.report = _merged(self.reported, gather_object([loader.report()]))
                 if self.state.step == end:
+                    self.state.report = _merged(self.state.report, gather_object([loader.report()]))
                     self.state.data = {}  # the next phase draws from lanes of its own
-                    self.reported = self.state.report
                 self.save()
             if stop:
                 self.stop_signal = self.stop_signal or signal.SIGTERM  # another process was asked

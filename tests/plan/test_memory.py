@@ -33,12 +33,16 @@ def test_a_rate_of_zero_still_has_gradients_and_moments() -> None:
     assert zero == memory(**{"phases.0.learning_rate": {"default": 1.0}})
 
 
-def test_averages_are_kept_of_everything_trained_so_far() -> None:
-    changes = {"training": {"ema": {"decay": 0.999}}, "phases.1.freeze": ["experts.*"]}
-    plan = compile_plan(recipe(**changes))
-    total, vision = plan.parameters.total, plan.parameters.vision
-    assert plan.phases[0].memory.ema == 4 * (total - vision)
-    assert plan.phases[1].memory.ema == 4 * total
+def test_freezing_keeps_the_moments_but_no_gradients() -> None:
+    plan = compile_plan(recipe(**{"phases.1.freeze": ["shared"]}))
+    total, shared = plan.parameters.total, plan.parameters.roles["shared"]
+    assert plan.phases[1].memory.gradients == 4 * (total - shared)
+    assert plan.phases[1].memory.optimizer == 8 * total
+
+
+def test_averages_are_kept_of_the_whole_model() -> None:
+    plan = compile_plan(recipe(training={"ema": {"decay": 0.999}}))
+    assert [phase.memory.ema for phase in plan.phases] == [4 * plan.parameters.total] * 2
 
 
 def test_bf16_adds_copies_of_the_matrices_and_keeps_float32_masters() -> None:

@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +29,13 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+LAUNCH = """
+import fcntl, os, sys
+for wanted, given in zip((3, 4), [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]):
+    os.dup2(given, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads commands from descriptor 3 and answers on 4."""
 TIMEOUT = 30.0
 """Seconds to wait for an answer."""
 
@@ -40,8 +48,8 @@ class Browser:
         self.profile = tempfile.mkdtemp(prefix="smoe-report-")
         there, self.to = os.pipe()
         self.back, here = os.pipe()
-        shell = f'exec "$0" "$@" 3<&{there} 4>&{here}'
-        command = ["sh", "-c", shell, CHROMIUM, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"]
+        launch = [sys.executable, "-c", LAUNCH, str(there), str(here)]
+        command = [*launch, CHROMIUM, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"]
         self.process = subprocess.Popen(command, pass_fds=(there, here), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(there)
         os.close(here)

@@ -22,7 +22,7 @@ from smoe_cli.model.io import load_model, save_model
 from smoe_cli.plan import compile_plan
 from smoe_cli.recipe import load
 from smoe_cli.train.run import train
-from tests.helpers import tiny
+from tests.helpers import tiny_data
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -38,7 +38,7 @@ def one_thread() -> Any:
 
 def write(folder: Path, **changes: Any) -> Path:
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(tiny(**changes).model_dump(mode="json", exclude_unset=True), sort_keys=False))
+    path.write_text(yaml.safe_dump(tiny_data(**changes), sort_keys=False))
     return path
 
 

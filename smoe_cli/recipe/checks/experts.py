@@ -28,8 +28,8 @@ def check_experts(recipe: Recipe) -> Iterator[Problem]:
     total = sum(group.experts for group in groups)
     if total != scratch.num_experts:
         sizes = " + ".join(str(group.experts) for group in groups)
-        summed = f"{sizes} = {total}" if len(groups) > 1 else sizes
-        message = f"the groups have {summed} experts, but `num_experts` is {scratch.num_experts}"
+        summed = f"{sizes} = {total:,}" if len(groups) > 1 else sizes
+        message = f"the groups have {summed} experts, but `num_experts` is {scratch.num_experts:,}"
         yield Problem(_GROUPS, message, "every expert belongs to exactly one group", key=True)
     if scratch.num_experts * scratch.num_hidden_layers <= MAX_EXPERTS:
         yield from _selections(groups, scratch.num_experts, scratch.num_hidden_layers, complete=total == scratch.num_experts)
@@ -111,16 +111,16 @@ def _lists(group: Group, path: Path, experts: int, layers: int, taken: list[dict
     assert isinstance(group.select, tuple)
     if not _per_layer(group):
         indices = [index for index in group.select if isinstance(index, int)]
-        found = {problem: None for layer in taken for problem in _list(group, indices, path, experts, layer)}
-        yield from found
+        # One list for layers in which different experts are taken: the same mistake is told once.
+        yield from dict.fromkeys(problem for layer in taken for problem in _list(group, indices, path, experts, layer))
         return
     if len(group.select) != layers:
         message = f"{count(len(group.select), 'list')} of experts for {count(layers, 'layer')}"
         yield Problem(path, message, "one list for each layer, or a single list for all")
         return
-    for number, (indices, layer) in enumerate(zip(group.select, taken, strict=True)):
-        assert isinstance(indices, tuple)
-        yield from _list(group, indices, (*path, number), experts, layer)
+    for number, (own, layer) in enumerate(zip(group.select, taken, strict=True)):
+        assert isinstance(own, tuple)
+        yield from _list(group, own, (*path, number), experts, layer)
 
 
 def _list(group: Group, indices: Sequence[int], path: Path, experts: int, taken: dict[int, str]) -> Iterator[Problem]:

@@ -52,13 +52,13 @@ def _backbone(scratch: Scratch) -> Iterator[Problem]:
         yield Problem((*_SCRATCH, "num_experts_per_tok"), message)
     width, heads, shared = scratch.hidden_size, scratch.num_attention_heads, scratch.num_key_value_heads
     if width % heads:
-        message = f"hidden_size {width} is not a multiple of num_attention_heads {heads}"
+        message = f"`hidden_size` {width} is not a multiple of `num_attention_heads` {heads}"
         yield Problem((*_SCRATCH, "hidden_size"), message, _multiples(width, heads))
     elif (width // heads) % 2:
         message = f"{width} / {heads} heads = {width // heads} channels a head; rotary positions need an even number"
         yield Problem((*_SCRATCH, "hidden_size"), message, _multiples(width, 2 * heads))
     if heads % shared:
-        message = f"num_attention_heads {heads} is not a multiple of num_key_value_heads {shared}"
+        message = f"`num_attention_heads` {heads} is not a multiple of `num_key_value_heads` {shared}"
         divisors = [str(n) for n in range(1, min(heads, 1024) + 1) if heads % n == 0]
         yield Problem((*_SCRATCH, "num_key_value_heads"), message, f"{_either(divisors)} would do")
 
@@ -79,7 +79,7 @@ def _vision(vision: Vision) -> Iterator[Problem]:
     if vision.num_hidden_layers > MAX_LAYERS:
         yield Problem((*path, "num_hidden_layers"), f"at most {count(MAX_LAYERS, 'layer')}")
     if vision.hidden_size % vision.num_attention_heads:
-        message = f"hidden_size {vision.hidden_size} is not a multiple of num_attention_heads {vision.num_attention_heads}"
+        message = f"`hidden_size` {vision.hidden_size} is not a multiple of `num_attention_heads` {vision.num_attention_heads}"
         yield Problem((*path, "hidden_size"), message, _multiples(vision.hidden_size, vision.num_attention_heads))
     if vision.family == "siglip_vision_model":
         for key in ("image_size", "patch_size"):

@@ -37,7 +37,7 @@ def _batch(recipe: Recipe, phase: Phase, path: Path) -> Iterator[Problem]:
     unit = length * phase.accumulate
     if phase.tokens_per_step % unit == 0:
         return
-    product = f"{length} (sequence_length)" + (f" × {phase.accumulate} (accumulate)" if phase.accumulate > 1 else "")
+    product = f"`sequence_length` {length}" + (f" × `accumulate` {phase.accumulate}" if phase.accumulate > 1 else "")
     below, above = phase.tokens_per_step // unit * unit, (phase.tokens_per_step // unit + 1) * unit
     help = f"{below} or {above} would do" if below else f"{above} would do"
     yield Problem((*path, "tokens_per_step"), f"{phase.tokens_per_step} is not a multiple of {product}", help)

@@ -1,6 +1,7 @@
 // Line charts over steps, with one cursor for all of them.
 
 const DASHES = { ink: "", text: "", vit: "7 3", vae: "2 3", a: "7 3", b: "2 3", c: "9 3 2 3", d: "4 4", e: "12 4", f: "1 4" };
+const BANDS = 3; // a chart of more lines has none: they would hide each other
 const options = { smooth: false, log: false };
 const cursor = { step: null, followers: new Set() };
 
@@ -43,7 +44,9 @@ function background(x, top, bottom, id, names) {
   if (RUN.last < RUN.total) {
     const from = x(RUN.last);
     parts.push(shape("defs", {}, hatch(id)));
-    parts.push(shape("rect", { fill: `url(#${id})`, x: from, y: top, width: Math.max(0, x(RUN.total) - from), height: bottom - top }));
+    const width = Math.max(0, x(RUN.total) - from);
+    parts.push(shape("rect", { fill: `url(#${id})`, x: from, y: top, width, height: bottom - top }));
+    if (width > 80 && names) parts.push(shape("text", { x: from + width / 2, y: (top + bottom) / 2, "text-anchor": "middle", class: "over" }, "not reached"));
   }
   return parts;
 }
@@ -135,7 +138,7 @@ function lineChart(figure, spec) {
     const log = spec.tools && options.log, smooth = spec.tools && options.smooth;
     const x = horizontal(left, right);
     const shown = spec.lines.map((line) => set.series[line.key]);
-    const extremes = spec.lines.flatMap((line) => (smooth ? [] : [...(set.low[line.key] || []), ...(set.high[line.key] || [])]));
+    const extremes = spec.lines.flatMap((line) => (smooth || spec.lines.length > BANDS ? [] : [...(set.low[line.key] || []), ...(set.high[line.key] || [])]));
     const all = [...shown.flat(), ...extremes].filter((v) => v !== null && !(log && v <= 0));
     let [low, high] = [Math.min(...all), Math.max(...all)];
     if (!all.length) [low, high] = [0.1, 1];
@@ -146,7 +149,7 @@ function lineChart(figure, spec) {
     }
     if (!spec.range) high = log ? high * 1.08 : high + (high - low) * 0.04;
     const y = vertical(low, high, bottom, top + 16, log);
-    const marks = (log ? logTicks(low, high) : ticks(low, high, height / 45)).flatMap((value) => [
+    const marks = (log ? logTicks(low, high) : ticks(low, high, height / 34)).flatMap((value) => [
       shape("line", { class: "grid", x1: left, x2: right, y1: y(value), y2: y(value) }),
       shape("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, digits(value)),
     ]);
@@ -156,7 +159,7 @@ function lineChart(figure, spec) {
       const dash = DASHES[line.colour] || null;
       const drawn = shape("path", { class: `line ${line.colour}`, d: path(xs, ys(smooth ? smoothed(shown[i], set) : shown[i]), spec.staircase), "stroke-dasharray": dash });
       if (smooth) return [shape("path", { class: `line raw ${line.colour}`, d: path(xs, ys(shown[i])) }), drawn];
-      return set.low[line.key] ? [range(xs, ys(set.low[line.key]), ys(set.high[line.key]), line.colour), drawn] : [drawn];
+      return set.low[line.key] && spec.lines.length <= BANDS ? [range(xs, ys(set.low[line.key]), ys(set.high[line.key]), line.colour), drawn] : [drawn];
     });
     const rule = shape("line", { class: "cursor", y1: top, y2: bottom, visibility: "hidden" });
     const dots = spec.lines.map((line) => shape("circle", { class: `dot ${line.colour}`, r: 3.5, visibility: "hidden" }));

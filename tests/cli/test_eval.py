@@ -1,0 +1,103 @@
+"""`smoe eval`, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from smoe_cli.cli.main import run
+from tests.eval.folders import READING_ONLY, write_model, write_run
+from tests.eval.tiny import write_mmlu
+from tests.helpers import tiny
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = tiny(evaluation={"tasks": [{"task": "rendered-ocr", "source": "read", "questions": 4}]})
+    return write_run(tmp_path_factory.mktemp("runs") / "tiny", recipe)
+
+
+def evaluate(*arguments: object) -> int:
+    return run(["eval", *map(str, arguments)])
+
+
+def test_json_on_stdout_is_the_results_alone(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mmlu = write_mmlu(tmp_path / "mmlu", {"anatomy": 2, "virology": 1})
+    arguments = (run_folder / "model", "--tasks", "mmlu,rendered-ocr", "--data", mmlu, "--shots", 2, "--limit", 1)
+    assert evaluate(*arguments, "--batch-size", 3, "--json", "-") == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [(result["task"], result["total"]) for result in results] == [("mmlu", 2), ("rendered-ocr", 1)]
+    assert results[0]["protocol"]["shots"] == 2
+    assert results[0]["protocol"]["batch_size"] == 3
+    assert len(results[0]["hashes"]["model"]["sha256"]) == 64
+
+
+def test_table_with_counts_and_warnings(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mmlu = write_mmlu(tmp_path / "mmlu", {"anatomy": 2, "virology": 1})
+    out = tmp_path / "results.json"
+    assert evaluate(run_folder / "model", "--tasks", "mmlu", "--data", f"mmlu={mmlu}", "--details", "--json", out) == 0
+    shown = capsys.readouterr().out
+    for words in ("mmlu", "stem", "anatomy", "questions", "2 of MMLU's 57 subjects"):
+        assert words in shown
+    assert json.loads(out.read_text())[0]["total"] == 3
+
+
+def test_results_of_a_run_are_kept_beside_it_and_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "run")
+    for _ in range(2):
+        assert evaluate(folder, "--tasks", "rendered-ocr", "--limit", 2) == 0
+    names = sorted(path.name for path in (folder / "eval").iterdir())
+    assert names == ["rendered-ocr-2.json", "rendered-ocr.json"]
+    first, second = (json.loads((folder / "eval" / name).read_text()) for name in names)
+    assert first["correct"] == second["correct"]
+    assert str(folder / "eval" / "rendered-ocr.json") in capsys.readouterr().err
+
+
+def test_without_tasks_those_of_the_recipe(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(run_folder / "model", "--json", "-") == 0
+    assert [(result["name"], result["total"]) for result in json.loads(capsys.readouterr().out)] == [("rendered-ocr", 4)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tasks", "mlmu"), "did you mean `mmlu`?"),
+        (("--tasks", "mmlu"), "task `mmlu` needs --data"),
+        (("--tasks", "mmlu,ocrbench", "--data", "x"), "for which task?"),
+        (("--tasks", "mmlu", "--data", "nowhere"), "nowhere: no such folder"),
+        (("--tasks", "ocrbench", "--data", "nowhere"), "nowhere: no such file or folder"),
+        (("--tasks", "rendered-ocr", "--shots", "3"), "--shots has no effect"),
+        (("--tasks", "mmlu", "--shots", "6", "--data", "x"), "--shots"),
+        (("--limit", "0"), "--limit"),
+        (("--data", "x"), "none of the tasks reads data"),
+    ],
+)
+def test_mistakes_end_with_code_2(
+    run_folder: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(run_folder, *arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_bad_data_names_file_and_row(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_mmlu(tmp_path / "mmlu", {"anatomy": 2})
+    file = folder / "anatomy" / "test.jsonl"
+    file.write_text(file.read_text().replace('"answer": ', '"answer": 1'))
+    assert evaluate(run_folder, "--tasks", "mmlu", "--data", folder) == 2
+    assert f"{file}: row 1: `answer` is 1" in capsys.readouterr().err
+
+
+def test_models_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(tmp_path / "nowhere", "--tasks", "rendered-ocr") == 2
+    assert "no such folder" in capsys.readouterr().err
+    folder = write_model(tmp_path / "model", tiny(**READING_ONLY))
+    assert evaluate(folder) == 2
+    assert "recipe `tiny` has no evaluation tasks" in capsys.readouterr().err
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    assert evaluate(folder, "--tasks", "rendered-ocr") == 2
+    assert f"{folder / 'model.safetensors'}: damaged" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""`smoe generate`, from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from smoe_cli.cli.main import run
+from tests.eval.folders import READING_ONLY, write_model
+from tests.helpers import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sampling = {"steps": 2, "guidance": 3.0, "prompts": ["7"]}
+    return write_model(tmp_path_factory.mktemp("models") / "model", tiny(**{"training.sampling": sampling}))
+
+
+def generate(*arguments: object) -> int:
+    return run(["generate", *map(str, arguments)])
+
+
+def settings(path: Path) -> dict[str, str]:
+    with Image.open(path) as image:
+        return dict(image.text)
+
+
+def test_pictures(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (model, "--prompt", "42", "--prompt", "6", "--out", tmp_path, "--seed", 3, "--count", 2)
+    assert generate(*arguments) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in paths] == ["42-seed3.png", "6-seed3.png", "42-seed4.png", "6-seed4.png"]
+    assert settings(paths[0]) == {"prompt": "42", "steps": "2", "guidance": "3.0", "shift": "3.0", "seed": "3"}  # the recipe's
+    before = paths[0].read_bytes()
+
+    assert generate(*arguments[:-4], "--seed", 3, "--steps", 1, "--guidance", 1, "--shift", 2) == 0
+    again = Path(capsys.readouterr().out.splitlines()[0])
+    assert again.name == "42-seed3-2.png"
+    assert settings(again) == {"prompt": "42", "steps": "1", "guidance": "1.0", "shift": "2.0", "seed": "3"}
+    assert paths[0].read_bytes() == before
+
+
+def test_the_recipe_s_prompts(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert generate(model) == 0
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")] == ["generated/7-seed0.png"]
+
+
+def test_an_answer_about_an_image(model: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    assert generate(model, "--image", tmp_path / "a.png", "--prompt", "What?", "--max-new-tokens", 3) == 0
+    assert capsysbinary.readouterr().out.endswith(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--image", "nowhere.png", "--prompt", "?"), "nowhere.png: no image file"),
+        (("--image", "nowhere.png", "--steps", "3", "--out", "x"), "--out, --steps: no effect with --image"),
+        (("--prompt", "7", "--max-new-tokens", "3"), "--max-new-tokens: no effect without --image"),
+        (("--prompt", "7", "--steps", "0"), "--steps"),
+        (("--prompt", "7", "--guidance", "0.5"), "--guidance"),
+        (("--prompt", "7", "--shift", "0"), "--shift"),
+    ],
+)
+def test_mistakes_end_with_code_2(
+    model: Path,
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert generate(model, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_lack_what_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reader = write_model(tmp_path / "reader", tiny(**READING_ONLY))
+    assert generate(reader, "--prompt", "7", "--out", tmp_path / "out") == 2
+    assert "cannot draw: it has no latent interface" in capsys.readouterr().err
+
+    sources = {"draw": {"kind": "rendered-text", "task": "t2i", "image_size": [8, 16], "length": [1, 2]}}
+    groups = [
+        {"name": "text", "modalities": ["text"], "experts": 4, "select": "first"},
+        {"name": "generation", "modalities": ["vae"], "experts": 2},
+    ]
+    phases = [{"name": "draw", "steps": 4, "tokens_per_step": 256, "mixture": {"draw": 1}, "learning_rate": {"default": 1e-3}}]
+    changes = {"model.vision": None, "model.groups": groups, "data.sources": sources, "phases": phases}
+    artist = write_model(tmp_path / "artist", tiny(**changes))
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    assert generate(artist, "--image", tmp_path / "a.png", "--prompt", "?") == 2
+    assert "cannot read images: it has no vision encoder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,72 @@
+"""`smoe validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smoe_cli.cli.common import load_and_compile
+from smoe_cli.cli.main import run
+from smoe_cli.recipe import RecipeError
+from tests.recipe.helpers import COMPLETE, edited
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.yaml").write_text(COMPLETE, encoding="utf-8")
+    Path("bad.yaml").write_text(edited(COMPLETE, ("steps: 300", "stepz: 300")), encoding="utf-8")
+
+
+def test_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["validate", "good.yaml"]) == 0
+    assert capsys.readouterr() == ("ok  good.yaml  (complete, 2 phases, 1,300 steps)\n", "")
+
+
+def test_override(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["validate", "good.yaml", "--set", "phases.0.steps=1", "--set", "name=other"]) == 0
+    assert capsys.readouterr().out == "ok  good.yaml  (other, 2 phases, 1,001 steps)\n"
+
+
+def test_mistakes_of_all_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["validate", "bad.yaml", "good.yaml", "missing.yaml"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "ok  good.yaml  (complete, 2 phases, 1,300 steps)\n"
+    assert (
+        err
+        == """\
+bad.yaml:58:5: error: unknown key `stepz`
+  58 |     stepz: 300
+     |     ^^^^^
+  help: did you mean `steps`?
+
+missing.yaml: error: no such file
+
+2 of 3 recipes cannot be used
+"""
+    )
+
+
+def test_mistake_in_an_override(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["validate", "good.yaml", "--set", "phases.0.stepz=3"]) == 2
+    assert capsys.readouterr().err.startswith("--set phases.0.stepz=3: error: unknown key `stepz`\n")
+
+
+def test_mistakes_that_the_plan_finds_are_placed() -> None:
+    text = edited(COMPLETE, ("freeze: [vision]", "freeze: [vison]"))
+    Path("role.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load_and_compile("role.yaml")
+    assert str(caught.value).startswith("role.yaml:74:14: error: ")
+    assert "  74 |     freeze: [vison]\n     |              ^^^^^" in str(caught.value)
+
+
+def test_plan_comes_with_the_recipe() -> None:
+    loaded, plan = load_and_compile("good.yaml", ["seed=5"])
+    assert (loaded.recipe.seed, plan.total_steps) == (5, 1300)
+
+
+def test_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["validate"]) == 2
+    assert capsys.readouterr().err.startswith("error: missing argument")

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from smoe_cli.data.documents import Document, DocumentBuilder
+from smoe_cli.data.rendered import RenderedTextSource
+from smoe_cli.errors import UserError
+from smoe_cli.eval.run import Reader, evaluate, scorer
+from smoe_cli.model.mask import Layout
+from smoe_cli.model.model import SymbioticModel
+from smoe_cli.model.routing import VAE, Routing
+from smoe_cli.recipe.models import Mmlu, OcrBench, RenderedOcr
+from tests.helpers import tiny
+
+from .folders import READING_ONLY, build, write_model
+from .test_likelihood import requests
+from .tiny import write_mmlu
+
+RENDERED = RenderedOcr(task="rendered-ocr", source="read", questions=5)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[SymbioticModel, Any]:
+    """A random model that speaks in letters: of the others, which all score 0, none is the most likely."""
+    model, tokenizer = build(tiny())
+    letters = torch.tensor([5 + ord(letter) for letter in string.ascii_lowercase])
+    with torch.no_grad():
+        kept = model.backbone.lm_head.weight[letters].clone()
+        model.backbone.lm_head.weight.zero_()[letters] = kept
+    return model, tokenizer
+
+
+def pictures(count: int) -> list[Image.Image]:
+    source = RenderedTextSource(tiny().data.sources["read"], 0)
+    return [source.sample(index).image for index in range(count)]
+
+
+def test_answers_do_not_depend_on_the_batch(pair: tuple) -> None:
+    reader = Reader(*pair)
+    images, questions = pictures(5), ["", "What?", "What does it say?", "", "How many, and why?"]
+    together = reader.answer(images, questions, 12)
+    alone = [reader.answer([image], [question], 12)[0] for image, question in zip(images, questions, strict=True)]
+    assert together == alone
+    assert len(set(together)) > 1  # the model does look
+
+
+def test_answers_equal_those_without_a_cache(pair: tuple) -> None:
+    """Token by token, each from the whole sequence as training lays it out."""
+    model, tokenizer = pair
+    builder = DocumentBuilder(model.recipe, model.plan, tokenizer)
+    for image, question in zip(pictures(2), ["", "What?"], strict=True):
+        text = ""
+        for _ in range(6):
+            text += tokenizer.decode([_next_token(model, builder.mmu(image, question, text))])
+        assert Reader(model, tokenizer).answer([image], [question], 6) == [text]
+        assert text.isalpha()
+
+
+def _next_token(model: SymbioticModel, document: Document) -> int:
+    """The most likely token after the answer of a document."""
+    fields = ("input_ids", "targets", "modality", "image", "position_ids")
+    columns = torch.from_numpy(document.columns)[:, :-1]  # the last token is <eos>, which is what we are after
+    batch = {name: column.unsqueeze(0) for name, column in zip(fields, columns, strict=True)}
+    batch["vit_pixels"] = torch.from_numpy(document.seen[0]).unsqueeze(0)
+    batch["noisy_latents"] = torch.zeros(0, model.plan.vae_tokens, model.plan.latent_dim)
+    batch["timestep"] = torch.zeros(0)
+    layout = Layout(torch.zeros_like(batch["image"]), batch["image"], batch["modality"] == VAE)
+    with torch.inference_mode():
+        hidden = model.backbone.model(
+            inputs_embeds=model.embed(batch),
+            attention_mask=model.attention_mask(layout),
+            position_ids=batch["position_ids"],
+            use_cache=False,
+            routing=Routing.of(batch["modality"].flatten(), model.group_of, len(model.plan.groups)),
+        ).last_hidden_state
+        return int(model.backbone.lm_head(hidden[:, -1]).argmax(-1))
+
+
+def test_scores_do_not_depend_on_the_batch(pair: tuple) -> None:
+    asked = requests(9)
+    assert scorer(pair[0], 4).log_likelihoods(asked) == pytest.approx(scorer(pair[0], 1).log_likelihoods(asked), abs=1e-4)
+
+
+def test_every_task_writes_its_result(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    model, tokenizer = build(tiny())
+    mmlu = Mmlu(task="mmlu", data=str(write_mmlu(tmp_path / "mmlu", {"anatomy": 2})), shots=1)
+    seen: list[tuple[str, int, int]] = []
+    first = evaluate(
+        model,
+        tokenizer,
+        [RENDERED, mmlu, mmlu.model_copy(update={"shots": 0})],
+        tmp_path / "eval",
+        phase="joint",
+        step=8,
+        batch_size=2,
+        model_folder=folder,
+        progress=lambda *state: seen.append(state),
+    )
+    names = ["joint-rendered-ocr", "joint-mmlu", "joint-mmlu-2"]
+    written = [json.loads((tmp_path / "eval" / f"{name}.json").read_text()) for name in names]
+    assert written == [result.to_dict() for result in first]
+    assert [path.name for path in sorted((tmp_path / "eval").glob("*.json"))] == sorted(f"{name}.json" for name in names)
+    assert seen[:3] == [("rendered-ocr", 2, 5), ("rendered-ocr", 4, 5), ("rendered-ocr", 5, 5)]
+    rendered, shot, _ = written
+    assert (rendered["name"], rendered["phase"], rendered["step"], rendered["total"]) == ("rendered-ocr", "joint", 8, 5)
+    assert rendered["protocol"] | {"source": "read", "seed": 0, "batch_size": 2, "dtype": "float32"} == rendered["protocol"]
+    assert rendered["protocol"]["image"]["size"] == [8, 16]
+    assert (shot["protocol"]["shots"], shot["protocol"]["max_length"]) == (1, 4096)
+    assert len(shot["hashes"]["data"]["sha256"]) == len(shot["hashes"]["model"]["sha256"]) == 64
+    assert written[1]["hashes"]["data"] != written[2]["hashes"]["data"]  # without examples `dev` is not read
+
+    # The drawn questions are kept, and are an OCRBench file like any other.
+    again = evaluate(model, tokenizer, [OcrBench(task="ocrbench", data=str(tmp_path / "eval/data/read"))])[0]
+    assert (again.task, again.name, again.total) == ("ocrbench", "rendered-ocr", first[0].total)
+    assert again.hashes["data"] == first[0].hashes["data"]
+
+
+def test_nothing_is_written_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(*build(tiny()), [RENDERED])[0].total.total == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_and_the_random_state_are_left_as_they_were() -> None:
+    model, tokenizer = build(tiny())
+    model.train()
+    model.projector.eval()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    state = torch.get_rng_state()
+    evaluate(model, tokenizer, [RENDERED])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert model.backbone.training
+    assert not model.projector.training
+    assert all(torch.equal(before[name], p) and p.requires_grad for name, p in model.named_parameters())
+
+
+def test_what_a_task_needs(tmp_path: Path) -> None:
+    model, tokenizer = build(tiny())
+    for source in ("draw", "prose", "nowhere"):
+        with pytest.raises(UserError, match=f"`{source}` is not a `rendered-text` source") as caught:
+            evaluate(model, tokenizer, [RENDERED.model_copy(update={"source": source})])
+        assert "sources that can be used: read" in str(caught.value)
+
+
+def test_a_model_that_cannot_read_images() -> None:
+    changes = READING_ONLY | {
+        "model.vision": None,
+        "model.groups": [{"name": "all", "modalities": ["text"], "experts": 6}],
+        "phases.0.mixture": {"prose": 1},
+    }
+    blind = build(tiny(**changes))
+    with pytest.raises(UserError, match="the model of `tiny` cannot read images"):
+        evaluate(*blind, [RENDERED])
