@@ -48,7 +48,13 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     ]
     latents = {"codec": {"kind": "pixels"}, "image_size": [16, 16], "patch_size": [4, 4]}
     draw = {"kind": "rendered-text", "task": "t2i", "image_size": [16, 16]}
-    phase = {"name": "joint", "steps": 1, "tokens_per_step": args.tokens, "mixture": {"draw": 1}, "learning_rate": {"default": 1e-3}}
+    phase = {
+        "name": "joint",
+        "steps": 1,
+        "tokens_per_step": args.tokens,
+        "mixture": {"draw": 1},
+        "learning_rate": {"default": 1e-3},
+    }
     return Recipe.model_validate(
         {
             "kind": "smoe/recipe",
@@ -152,8 +158,8 @@ def main() -> None:
     print(f"where the time goes, transformers: {profile(their_step, args.device)}")
     print(f"where the time goes, smoe:         {profile(our_step, args.device)}")
     for name, values in times.items():
-        quartiles = statistics.quantiles(values, n=4)
-        print(f"{name:7s} median {statistics.median(values) * 1e3:8.2f} ms   quartiles {quartiles[0] * 1e3:.2f} … {quartiles[2] * 1e3:.2f} ms")
+        low, median, high = (1e3 * q for q in statistics.quantiles(values, n=4))
+        print(f"{name:7s} median {median:8.2f} ms   quartiles {low:.2f} … {high:.2f} ms")
     ratios = statistics.quantiles([o / t for o, t in zip(times["ours"], times["theirs"], strict=True)], n=4)
     print(f"ratio of pairs, quartiles {ratios[0]:.3f} … {ratios[2]:.3f}")
     print(f"ratio {statistics.median(times['ours']) / statistics.median(times['theirs']):.3f}")

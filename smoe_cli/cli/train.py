@@ -12,7 +12,9 @@ from smoe_cli.cli.common import load_and_compile, recipe_argument, set_option
 @click.command("train")
 @recipe_argument
 @set_option
-@click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Directory of the run [default: runs/<name>].")
+@click.option(
+    "--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Directory of the run [default: runs/<name>]."
+)
 @click.option(
     "--resume",
     default="auto",

@@ -153,17 +153,28 @@ class DocumentBuilder:
 
     def mmu(self, image: Image.Image, question: str, answer: str) -> Document:
         """An image, a question (may be empty) and its answer."""
-        tokens = self._start().text([self.special.image]).image(self.vit_tokens, VIT).text([self.special.image_end])
-        if question:
-            tokens.text(self._encode(question + "\n"))
-        tokens.text([*self._encode(answer), self.special.eos], predicted=True)
+        tokens = self._question(question).text([*self._encode(answer), self.special.eos], predicted=True)
         return Document(tokens.columns(), seen=(pixels(image, self.vit_size),))
+
+    def to_answer(self, image: Image.Image, question: str) -> Document:
+        """`mmu` up to where the answer begins: the prompt when answering."""
+        return Document(self._question(question).columns(), seen=(pixels(image, self.vit_size),))
 
     def t2i(self, image: Image.Image, caption: str | None, timestep: float, noise: np.ndarray) -> Document:
         """A caption (None: dropped) and the image it describes."""
-        tokens = self._start().text(self._encode(caption) if caption is not None else [])
-        tokens.text([self.special.image]).image(self.vae_tokens, VAE).text([self.special.image_end])
+        tokens = self._caption(caption).image(self.vae_tokens, VAE).text([self.special.image_end])
         return Document(tokens.columns(), drawn=(Drawing(pixels(image, self.vae_size), timestep, noise),))
+
+    def to_draw(self, caption: str | None) -> Document:
+        """`t2i` up to where the image begins: the prompt when drawing."""
+        return Document(self._caption(caption).columns())
+
+    def _question(self, question: str) -> _Tokens:
+        tokens = self._start().text([self.special.image]).image(self.vit_tokens, VIT).text([self.special.image_end])
+        return tokens.text(self._encode(question + "\n")) if question else tokens
+
+    def _caption(self, caption: str | None) -> _Tokens:
+        return self._start().text(self._encode(caption) if caption is not None else []).text([self.special.image])
 
     def _encode(self, text: str) -> list[int]:
         try:

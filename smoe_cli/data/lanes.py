@@ -138,6 +138,8 @@ class Lane:
         source = self._stream.sources[choice]
         try:
             document = self._document(draw, source, address)
+            if offset >= len(document):
+                raise BadRow("shorter", f"it has {len(document)} tokens, of which {offset} had been used")
         except BadRow as error:
             raise UserError(
                 f'source "{source.name}": {source.place(address)} could be read before this run stopped, and cannot now: '

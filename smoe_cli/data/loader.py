@@ -107,7 +107,7 @@ class PhaseLoader:
         if any(source.streamed for source in sources):
             self._workers = min(self._workers, 1)  # one reader, or the order of its rows would depend on the workers
         self._state: dict[str, Any] = self._own(state) if state else {}
-        self._shown: dict[tuple[str, str], int] = {}
+        self._shown: dict[tuple[str, str], set[str]] = {}
 
     def __iter__(self) -> Iterator[Step]:
         filler = _Filler(self._stream, self._lanes, dict(self._state), self._suffix)
@@ -136,6 +136,7 @@ class PhaseLoader:
             step = [self._received(next(filled)) for _ in self._lanes]
             self._state = {str(item.lane): item.state for item in step}
             self._state |= {f"stream/{name}{self._suffix}": value for name, value in step[-1].positions.items()}
+            self._state |= {f"rows/{source.name}": source.rows for source in self._stream.sources}
             rows = [item.row for item in step]
             batches = [collate(rows[i : i + per_batch], self._stream.builder) for i in range(0, len(rows), per_batch)]
             yield Step(batches, dict(self._state), _counts(batches))
@@ -144,9 +145,10 @@ class PhaseLoader:
         if isinstance(item, SmoeError):
             raise item
         for source, reason, message in item.notices:
-            shown = self._shown[source, reason] = self._shown.get((source, reason), 0) + 1
-            if shown <= _NOTICES:
-                log.warning("skipped: %s%s", message, " (more like it are only counted)" if shown == _NOTICES else "")
+            shown = self._shown.setdefault((source, reason), set())
+            if len(shown) < _NOTICES and message not in shown:
+                shown.add(message)
+                log.warning("skipped: %s%s", message, " (more like it are only counted)" if len(shown) == _NOTICES else "")
         return item
 
     def _own(self, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +161,12 @@ class PhaseLoader:
             )
         keys = [str(lane) for lane in self._lanes]
         for source in self._stream.sources:
+            before = state.get(f"rows/{source.name}")
+            if before != source.rows:
+                raise UserError(
+                    f'source "{source.name}" has {source.rows} rows, and had {before} when this run was saved',
+                    help="restore the data as it was, or start a new run",
+                )
             key = f"stream/{source.name}{self._suffix}"
             if source.streamed and key not in state:
                 raise UserError(

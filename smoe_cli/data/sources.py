@@ -37,6 +37,8 @@ class Source(ABC):
     """Whether rows come in the order of one process's requests; then `position` has to be saved."""
     position: Any = None
     """JSON-able; assign a saved one, or None for the start. None for sources that are not streamed."""
+    rows: int | None = None
+    """How many rows it has; None where nobody knows. Addresses mean something else when it changes."""
 
     def __init__(self, name: str, spec: SourceBase):
         self.name, self.spec = name, spec
@@ -81,6 +83,7 @@ class Shuffled(Source):
     def __init__(self, name: str, spec: SourceBase, table: Table, read: Read, seed: int, phase: int):
         super().__init__(name, spec)
         self._table, self._read, self._key = table, read, ("rows", seed, phase, name)
+        self.rows = len(table)
 
     def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
         return taken * lanes + lane
@@ -104,6 +107,7 @@ class InOrder(Source):
     def __init__(self, name: str, spec: SourceBase, table: Table, read: Read, rank: int, world: int):
         super().__init__(name, spec)
         self._table, self._read, self._rank, self._world = table, read, rank, world
+        self.rows = len(table)
 
     def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
         before = self.position or 0

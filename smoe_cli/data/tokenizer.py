@@ -16,7 +16,7 @@ from smoe_cli.errors import UserError
 from smoe_cli.recipe.models import BytesTokenizer, PretrainedTokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast, PreTrainedTokenizerFast
 
 PAD, BOS, EOS, IMAGE, IMAGE_END = SPECIALS = ("<pad>", "<bos>", "<eos>", "<image>", "</image>")
 
@@ -42,7 +42,7 @@ def load_tokenizer(spec: BytesTokenizer | PretrainedTokenizer) -> PreTrainedToke
     return _bytes_tokenizer() if isinstance(spec, BytesTokenizer) else _pretrained_tokenizer(spec.path)
 
 
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
+def special_ids(tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
     """Ids of the special tokens. Raises UserError when one is missing."""
     found = {
         "pad": tokenizer.pad_token_id,
@@ -60,7 +60,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
 class TextEncoder:
     """Text → ids, without special tokens, truncation or padding. Picklable, and independent of the tokenizer it came from."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerFast):
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.data.images import read_image
 from smoe_cli.data.sample import BadRow
@@ -42,7 +42,7 @@ def check_reads(recipe: Recipe) -> None:
 
 def draw_to_files(
     model: SymbioticModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[str],
     folder: Path,
     sampling: Sampling,
@@ -94,7 +94,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def answer_about(
-    model: SymbioticModel, tokenizer: PreTrainedTokenizerBase, image: Image.Image, questions: Sequence[str], max_new_tokens: int
+    model: SymbioticModel, tokenizer: PreTrainedTokenizerFast, image: Image.Image, questions: Sequence[str], max_new_tokens: int
 ) -> list[str]:
     """One greedy answer for each question. Raises UserError if the model has no vision encoder."""
     return answer(model, tokenizer, [image] * len(questions), list(questions), max_new_tokens)

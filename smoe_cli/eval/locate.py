@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from smoe_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerFast
 
     from smoe_cli.model.model import SymbioticModel
 
@@ -35,7 +35,7 @@ def run_directory(path: Path) -> Path | None:
     return None
 
 
-def open_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerBase]:
+def open_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerFast]:
     """Load a model folder onto the accelerator, if there is one, in evaluation mode."""
     import torch
 

@@ -127,10 +127,12 @@ def table(results: Sequence[Result], details: bool = False) -> Table:
 
     for result in results:
         line(result.name, result.total, "bold")
-        for name, count in result.groups.items():
-            if len(result.groups) > 1 or name != result.name:
+        if result.exact:
+            line("  equal, not just contained", result.exact)
+        if len(result.groups) > 1:
+            for name, count in result.groups.items():
                 line(f"  {name}", count)
-        if details and result.subgroups.keys() != result.groups.keys():
+        if details and len(result.subgroups) > 1:
             for name, count in result.subgroups.items():
                 line(f"    {name}", count, "dim")
         grid.add_section()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.errors import UserError
 from smoe_cli.eval.generation import check_reads
@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 def evaluate(
     model: SymbioticModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     tasks: Sequence[EvalTask],
     out_dir: Path | None = None,
     *,
@@ -88,7 +88,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 class Reader:
     """One of our models as an `Answerer`."""
 
-    def __init__(self, model: SymbioticModel, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, model: SymbioticModel, tokenizer: PreTrainedTokenizerFast):
         self.model, self.tokenizer = model, tokenizer
 
     def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
@@ -115,7 +115,7 @@ def rendered_source(recipe: Recipe, name: str) -> RenderedText:
 
 def _run(
     model: SymbioticModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     task: EvalTask,
     out_dir: Path | None,
     batch_size: int,
@@ -140,7 +140,7 @@ def _run(
 
 def _rendered(
     model: SymbioticModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     task: RenderedOcr,
     out_dir: Path | None,
     batch_size: int,
@@ -156,7 +156,7 @@ def _rendered(
 
 def _ocr(
     model: SymbioticModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     data: OcrData,
     root: Path,
     task: OcrBench | RenderedOcr,

@@ -10,15 +10,18 @@ Suffixes: T tokens, K experts per token, P = T·K pairs, E experts of a group, D
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from smoe_cli.model.routing import Routing
 
 
-def run_experts(x_TD: Tensor, experts: Sequence[nn.Module], ids: Sequence[Tensor], weights: Sequence[Tensor], routing: Routing) -> Tensor:
+def run_experts(
+    x_TD: Tensor, experts: Sequence[Any], ids: Sequence[Tensor], weights: Sequence[Tensor], routing: Routing
+) -> Tensor:
     """Sum of the chosen experts' outputs, weighted.
 
     x_TD: tokens in their own order. ids, weights: per group (T_g, K), for the group's tokens in `routing` order; ids count
@@ -39,14 +42,14 @@ def rows_of(x_TD: Tensor, start: int, end: int) -> Tensor:
     return x_TD if end - start == x_TD.shape[0] else x_TD[start:end]
 
 
-def _no_rows(module: nn.Module, x_TD: Tensor, weights_TK: Tensor) -> Tensor:
+def _no_rows(module: Any, x_TD: Tensor, weights_TK: Tensor) -> Tensor:
     """Zero rows that still depend on experts and router: on every rank and step their gradient is zero, never missing."""
     zero = torch.stack([p.sum() for p in module.parameters()]).sum() * 0.0 + weights_TK.sum()
     return x_TD[:0] + zero.to(x_TD.dtype)
 
 
-def _sortable(module: nn.Module) -> bool:
-    return (
+def _sortable(module: Any) -> bool:
+    return bool(
         module.config._experts_implementation == "grouped_mm"
         and module.has_gate
         and not module.has_bias
@@ -66,7 +69,9 @@ def _restore(parts: Sequence[Tensor], routing: Routing) -> Tensor:
     return out_TD[inverse]
 
 
-def _one_sort(x_TD: Tensor, experts: Sequence[nn.Module], ids: Sequence[Tensor], weights: Sequence[Tensor], routing: Routing) -> Tensor:
+def _one_sort(
+    x_TD: Tensor, experts: Sequence[Any], ids: Sequence[Tensor], weights: Sequence[Tensor], routing: Routing
+) -> Tensor:
     top_k = ids[0].shape[-1]
     counts = [module.num_experts for module in experts]
     first = [sum(counts[:g]) for g in range(len(counts))]

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerFast
 
-from smoe_cli.data.images import pixels as image_pixels
-from smoe_cli.data.tokenizer import TextEncoder, special_ids
+from smoe_cli.data.documents import Column, Document, DocumentBuilder
 from smoe_cli.errors import UserError
-from smoe_cli.recipe.models import Sampling
 from smoe_cli.model.mask import Layout
 from smoe_cli.model.model import SymbioticModel
-from smoe_cli.model.routing import TEXT, VAE, VIT, Routing
+from smoe_cli.model.routing import TEXT, VAE, Routing
+from smoe_cli.recipe.models import Sampling
 
 
 @dataclass
@@ -37,7 +37,9 @@ class _Prompt:
         return self.position[:, -1:] + 1
 
 
-def _run(model: SymbioticModel, embeds: Tensor, modality: Tensor, position: Tensor, layout: Layout, cache: DynamicCache | None) -> Tensor:
+def _run(
+    model: SymbioticModel, embeds: Tensor, modality: Tensor, position: Tensor, layout: Layout, cache: DynamicCache | None
+) -> Tensor:
     """Hidden states (B, Q, D) of the last Q positions of `layout`."""
     routing = Routing.of(modality.flatten(), model.group_of, len(model.plan.groups))
     return model.backbone.model(
@@ -55,19 +57,21 @@ def _pad(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> Tens
     return torch.tensor([[fill] * (width - len(row)) + list(row) for row in rows], device=device)
 
 
-def _prefill(model: SymbioticModel, prompts: Sequence[tuple[list[int], list[int], list[int]]], pixels: Tensor | None) -> tuple[_Prompt, Tensor]:
-    """prompts: (ids, modality, positions) of each row. Returns the cached prompt and hidden states (B, S, D)."""
+def _prefill(model: SymbioticModel, prompts: Sequence[Document]) -> tuple[_Prompt, Tensor]:
+    """Run the prompts and cache them. Returns them and their hidden states (B, S, D)."""
     device = model.device
-    ids = _pad([p[0] for p in prompts], 0, device)
-    modality = _pad([p[1] for p in prompts], TEXT, device)
-    position = _pad([p[2] for p in prompts], 0, device)
-    document = _pad([[0] * len(p[0]) for p in prompts], -1, device)
-    image = torch.where(modality == VIT, 0, -1)
+    columns = [p.columns.tolist() for p in prompts]
+    ids = _pad([c[Column.IDS] for c in columns], 0, device)
+    modality = _pad([c[Column.MODALITY] for c in columns], TEXT, device)
+    position = _pad([c[Column.POSITION] for c in columns], 0, device)
+    document = _pad([[0] * len(p) for p in prompts], -1, device)
+    image = _pad([c[Column.IMAGE] for c in columns], -1, device)
     layout = Layout(document, image, torch.zeros_like(image, dtype=torch.bool))
+    seen = [torch.from_numpy(pixels) for p in prompts for pixels in p.seen]
     batch = {
         "input_ids": ids,
         "modality": modality,
-        "vit_pixels": pixels if pixels is not None else torch.zeros(0, 3, 1, 1, device=device),
+        "vit_pixels": torch.stack(seen).to(device) if seen else torch.zeros(0, 3, 1, 1, device=device),
         "noisy_latents": torch.zeros(0, max(model.plan.vae_tokens, 1), max(model.plan.latent_dim, 1), device=device),
         "timestep": torch.zeros(0, device=device),
     }
@@ -79,7 +83,7 @@ def _prefill(model: SymbioticModel, prompts: Sequence[tuple[list[int], list[int]
 @torch.inference_mode()
 def answer(
     model: SymbioticModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     images: Sequence[Image.Image],
     questions: Sequence[str],
     max_new_tokens: int = 128,
@@ -90,35 +94,29 @@ def answer(
     """
     spec = model.recipe.model
     if spec.vision is None:
-        raise UserError("this model has no vision encoder", "add `model.vision` to the recipe and train it on a source with task `mmu`")
-    special, encode = special_ids(tokenizer), TextEncoder(tokenizer)
-    n = model.plan.vit_tokens
-    prompts = []
-    for question in questions:
-        text = encode(question + "\n") if question else []
-        ids = [special.bos, special.image, *[special.pad] * n, special.image_end, *text]
-        inside = [2] * n if spec.image_positions == "shared" else list(range(2, 2 + n))
-        after = inside[-1] + 1
-        position = [0, 1, *inside, *range(after, after + 1 + len(text))]
-        prompts.append((ids, [TEXT, TEXT, *[VIT] * n, *[TEXT] * (1 + len(text))], position))
-    pixels = torch.stack([torch.from_numpy(image_pixels(i, spec.vision.image_size)) for i in images]).to(model.device)
-    prompt, hidden = _prefill(model, prompts, pixels)
+        raise UserError(
+            "this model has no vision encoder", "add `model.vision` to the recipe and train it on a source with task `mmu`"
+        )
+    builder = DocumentBuilder(model.recipe, model.plan, tokenizer)
+    eos = builder.special.eos
+    prompts = [builder.to_answer(image, question) for image, question in zip(images, questions, strict=True)]
+    prompt, hidden = _prefill(model, prompts)
 
     layout, position, last = prompt.layout, prompt.position[:, -1:], hidden[:, -1]
     new: list[Tensor] = []
     done = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
-    one = Layout(*(torch.full_like(position, value) for value in (0, -1)), torch.zeros_like(position, dtype=torch.bool))
+    one = Layout(torch.zeros_like(position), torch.full_like(position, -1), torch.zeros_like(position, dtype=torch.bool))
     for _ in range(max_new_tokens):
         token = model.backbone.lm_head(last).float().argmax(-1)
-        new.append(torch.where(done, special.eos, token))
-        done |= token == special.eos
+        new.append(torch.where(done, eos, token))
+        done |= token == eos
         if done.all():
             break
         position, layout = position + 1, Layout.cat(layout, one)
         embeds = model.backbone.get_input_embeddings()(token.unsqueeze(1))
         last = _run(model, embeds, torch.full_like(position, TEXT), position, layout, prompt.cache)[:, -1]
     rows = torch.stack(new, dim=1).tolist()
-    return [tokenizer.decode(row[: row.index(special.eos)] if special.eos in row else row) for row in rows]
+    return tokenizer.batch_decode([row[: row.index(eos)] if eos in row else row for row in rows])
 
 
 def timesteps(steps: int, shift: float) -> Tensor:
@@ -144,7 +142,7 @@ def _velocity(model: SymbioticModel, x_NPV: Tensor, t: float, prompt: _Prompt) -
 
 @torch.inference_mode()
 def draw(
-    model: SymbioticModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], sampling: Sampling, seed: int
+    model: SymbioticModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], sampling: Sampling, seed: int
 ) -> list[Image.Image]:
     """One image for each prompt: Euler steps from noise to image under classifier-free guidance.
 
@@ -152,21 +150,18 @@ def draw(
     noise of image i depends on (seed, i) alone. Raises UserError if the model has no latent interface.
     """
     if model.latents is None:
-        raise UserError("this model has no latent interface", "add `model.latents` to the recipe and train it on a source with task `t2i`")
-    special, encode = special_ids(tokenizer), TextEncoder(tokenizer)
-
-    def prefill(captions: Sequence[str]) -> _Prompt:
-        rows = [[special.bos, *encode(c), special.image] for c in captions]
-        return _prefill(model, [(r, [TEXT] * len(r), list(range(len(r)))) for r in rows], None)[0]
-
-    conditional = prefill(prompts)
-    unconditional = prefill([""] * len(prompts)) if sampling.guidance > 1 else None
+        raise UserError(
+            "this model has no latent interface", "add `model.latents` to the recipe and train it on a source with task `t2i`"
+        )
+    builder = DocumentBuilder(model.recipe, model.plan, tokenizer)
+    conditional, _ = _prefill(model, [builder.to_draw(prompt) for prompt in prompts])
+    unconditional = _prefill(model, [builder.to_draw(None)] * len(prompts))[0] if sampling.guidance > 1 else None
     shape = (model.plan.vae_tokens, model.plan.latent_dim)
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed * 100_003 + i)) for i in range(len(prompts))]
     x = torch.stack(noise).to(model.device)
     low, high = sampling.guidance_interval
     times = timesteps(sampling.steps, sampling.shift).tolist()
-    for t, t_next in zip(times, times[1:], strict=False):
+    for t, t_next in pairwise(times):
         v = _velocity(model, x, t, conditional)
         if unconditional is not None and low < t <= high:
             guided = (v0 := _velocity(model, x, t, unconditional)) + sampling.guidance * (v - v0)

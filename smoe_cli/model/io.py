@@ -19,14 +19,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.data.tokenizer import load_tokenizer
 from smoe_cli.errors import UserError
+from smoe_cli.model.model import SymbioticModel, build_model
 from smoe_cli.plan import Plan, compile_plan
 from smoe_cli.recipe import Loaded, load
 from smoe_cli.recipe.models import PretrainedTokenizer
-from smoe_cli.model.model import SymbioticModel, build_model
 
 MANIFEST = "manifest.json"
 
@@ -81,7 +81,9 @@ def check_manifest(folder: Path) -> None:
         if not path.is_file():
             raise UserError(f"{path}: missing, although the manifest lists it", "copy the folder again, or use an earlier one")
         if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
-            raise UserError(f"{path}: damaged (its bytes are not those of the manifest)", "copy the folder again, or use an earlier one")
+            raise UserError(
+                f"{path}: damaged (its bytes are not those of the manifest)", "copy the folder again, or use an earlier one"
+            )
 
 
 def own_tensors(model: SymbioticModel, plan: Plan) -> dict[str, Tensor]:
@@ -118,17 +120,27 @@ def copy_into(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str)
 
 
 def save_model(
-    model: SymbioticModel, tokenizer: PreTrainedTokenizerBase, folder: Path, resolved_recipe: str, tensors: Mapping[str, Tensor] | None = None
+    model: SymbioticModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    resolved_recipe: str,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model folder atomically. tensors: use these weights (averaged ones, say) instead of the model's own."""
     with atomic_folder(folder) as work:
         (work / "smoe.yaml").write_text(resolved_recipe)
         save_file(dict(tensors or own_tensors(model, model.plan)), work / "model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(work)
+        # transformers writes other keys for a tokenizer that it has loaded; this is what it writes from then on
+        _load_tokenizer(work).save_pretrained(work)
         write_manifest(work)
 
 
-def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerBase, Loaded, Plan]:
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    return load_tokenizer(PretrainedTokenizer(kind="pretrained", path=str(folder)))
+
+
+def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerFast, Loaded, Plan]:
     """Read a model folder, in evaluation mode on the CPU. Raises UserError naming what is missing, damaged or in excess."""
     folder = Path(folder)
     if not (folder / "smoe.yaml").is_file():
@@ -138,5 +150,5 @@ def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerBase, L
     plan = compile_plan(loaded.recipe)
     model = build_model(loaded.recipe, plan)
     copy_into(model, read_tensors(folder / "model.safetensors"), str(folder / "model.safetensors"))
-    tokenizer = load_tokenizer(PretrainedTokenizer(kind="pretrained", path=str(folder)))
+    tokenizer = _load_tokenizer(folder)
     return model.eval(), tokenizer, loaded, plan

@@ -20,7 +20,9 @@ def patchify(x_NCHW: Tensor, patch: tuple[int, int]) -> Tensor:
     """(N, C, H, W) → (N, H/ph · W/pw, C·ph·pw), patches row by row."""
     n, c, h, w = x_NCHW.shape
     ph, pw = patch
-    return x_NCHW.reshape(n, c, h // ph, ph, w // pw, pw).permute(0, 2, 4, 1, 3, 5).reshape(n, (h // ph) * (w // pw), c * ph * pw)
+    return (
+        x_NCHW.reshape(n, c, h // ph, ph, w // pw, pw).permute(0, 2, 4, 1, 3, 5).reshape(n, (h // ph) * (w // pw), c * ph * pw)
+    )
 
 
 def unpatchify(x_NPV: Tensor, patch: tuple[int, int], size: tuple[int, int]) -> Tensor:

@@ -1,7 +1,9 @@
 """The attention rule, defined once.
 
 A token sees another one if both are in the same document, and the other is earlier or in the same image, and the other is not
-a noisy latent of some other image: (causal ∨ same image) ∧ same document ∧ ¬(key is a noisy latent ∧ query is outside its image).
+a noisy latent of some other image:
+
+    (causal ∨ same image) ∧ same document ∧ ¬(key is a noisy latent ∧ query is outside its image)
 """
 
 from __future__ import annotations

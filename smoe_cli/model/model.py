@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from smoe_cli.errors import Failure
-from smoe_cli.plan import Plan
-from smoe_cli.recipe.models import MODALITIES, Recipe
 from smoe_cli.model.latents import LatentInterface, noised
 from smoe_cli.model.mask import Layout, dense
 from smoe_cli.model.routing import VAE, VIT, LayerRouting, Routing, RowShield
 from smoe_cli.model.surgery import operate
 from smoe_cli.model.vision import build_projector, build_vision, vision_features
+from smoe_cli.plan import Plan
+from smoe_cli.recipe.models import MODALITIES, Recipe
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,15 @@ class SymbioticModel(nn.Module):
         self.latents = LatentInterface(spec.latents, width, eps) if spec.latents else None
         if training.activation_checkpointing:
             # the method's name changed within transformers 5
-            enable = getattr(self.backbone, "activation_checkpointing_enable", None) or self.backbone.gradient_checkpointing_enable
+            enable = (
+                getattr(self.backbone, "activation_checkpointing_enable", None) or self.backbone.gradient_checkpointing_enable
+            )
             enable()
 
     @property
     def device(self) -> torch.device:
         """Where the embedding lives."""
-        return self.backbone.get_input_embeddings().weight.device
+        return next(self.parameters()).device
 
     def embed(self, batch: Mapping[str, Tensor]) -> Tensor:
         """(B, S, D) input embeddings: text from the table, `vit` from the encoder, `vae` from noisy latents."""
@@ -98,7 +100,9 @@ class SymbioticModel(nn.Module):
         if self.latents is not None:
             x_t = batch["noisy_latents"]
             x_TD = x_TD.index_copy(
-                0, (modality_T == VAE).nonzero().squeeze(1), self.latents.embed(x_t, batch["timestep"]).flatten(0, 1).to(x_TD.dtype)
+                0,
+                (modality_T == VAE).nonzero().squeeze(1),
+                self.latents.embed(x_t, batch["timestep"]).flatten(0, 1).to(x_TD.dtype),
             )
         return x_TD.view(*batch["input_ids"].shape, -1)
 
@@ -158,7 +162,9 @@ def row_shields(shields: Sequence[ActiveShield], modality_T: Tensor) -> tuple[Ro
     for shield in shields:
         if shield.factor == 1.0:
             continue
-        factor_M = torch.tensor([shield.factor if m in shield.modalities else 1.0 for m in MODALITIES], device=modality_T.device)
+        factor_M = torch.tensor(
+            [shield.factor if m in shield.modalities else 1.0 for m in MODALITIES], device=modality_T.device
+        )
         rows.append(RowShield(shield.mode, factor_M[modality_T].unsqueeze(-1)))
     return tuple(rows)
 
@@ -182,10 +188,14 @@ def check_against_plan(model: nn.Module, plan: Plan) -> None:
     """
 
     def inventory(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[dict[str, tuple[int, ...]], list[tuple[int, ...]]]:
-        return {n: s for n, s in tensors if not n.startswith("vision.")}, sorted(s for n, s in tensors if n.startswith("vision."))
+        return {n: s for n, s in tensors if not n.startswith("vision.")}, sorted(
+            s for n, s in tensors if n.startswith("vision.")
+        )
 
     planned = inventory([(t.name, tuple(t.shape)) for t in plan.tensors])
     built = inventory([(n, tuple(p.shape)) for n, p in model.named_parameters()])
     if planned != built:
         differing = sorted(set(planned[0].items()) ^ set(built[0].items()))[:5] or "shapes within vision.*"
-        raise Failure(f"the built model differs from its plan: {differing}", "this is a bug in smoe; please report it with the recipe")
+        raise Failure(
+            f"the built model differs from its plan: {differing}", "this is a bug in smoe; please report it with the recipe"
+        )

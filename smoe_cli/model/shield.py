@@ -27,7 +27,7 @@ class _ScaleGradient(torch.autograd.Function):
         return y_TD.view_as(y_TD)
 
     @staticmethod
-    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, None]:
         (factor_T1,) = ctx.saved_tensors
         return grad_TD * factor_T1.to(grad_TD.dtype), None
 
@@ -42,7 +42,7 @@ class _LinearScaledWeightGradient(torch.autograd.Function):
         return F.linear(x_TI, weight_OI, bias_O)
 
     @staticmethod
-    def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         x_TI, weight_OI, factor_T1 = ctx.saved_tensors
         to_input = grad_TO @ weight_OI.to(grad_TO.dtype) if ctx.needs_input_grad[0] else None
         scaled_TO = grad_TO * factor_T1.to(grad_TO.dtype)
@@ -69,8 +69,8 @@ class _ScaleWeightGradients(TorchFunctionMode):
 class Shielding:
     """The shields of one forward pass, for one module.
 
-    Mode `path` multiplies the gradient of the module's output rows, so its weights and its input both receive it scaled: factor 0
-    equals detaching those rows. Mode `weights` leaves the input's gradient alone; the module then has to apply its weights
+    Mode `path` multiplies the gradient of the module's output rows, so its weights and its input both receive it scaled: factor
+    0 equals detaching those rows. Mode `weights` leaves the input's gradient alone; the module then has to apply its weights
     through `F.linear`, which holds for every family's shared experts.
     """
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from smoe_cli.plan import Plan
-from smoe_cli.recipe.models import MODALITIES
 from smoe_cli.model.anatomy import Anatomy, anatomy_of
 from smoe_cli.model.experts import rows_of, run_experts
 from smoe_cli.model.routing import LayerRouting, Routing
 from smoe_cli.model.shield import Shielding
+from smoe_cli.plan import Plan
+from smoe_cli.recipe.models import MODALITIES
 
 
 class SymbioticBlock(nn.Module):
@@ -64,7 +64,10 @@ class SymbioticBlock(nn.Module):
     def _routed(self, x_TD: Tensor, routing: Routing) -> Tensor:
         sorted_TD = x_TD if routing.order_T is None else x_TD[routing.order_T]
         logits, weights, ids = zip(
-            *(r(rows_of(sorted_TD, start, end)) for r, (start, end) in zip(self.router.values(), routing.bounds(), strict=True)),
+            *(
+                r(rows_of(sorted_TD, start, end))
+                for r, (start, end) in zip(self.router.values(), routing.bounds(), strict=True)
+            ),
             strict=True,
         )
         if routing.record:
@@ -93,7 +96,8 @@ def _pick(module: nn.Module, pick_E: Tensor, anatomy: Anatomy) -> nn.Module:
     """The same class with only the chosen experts: first dimension of every parameter, in ascending order of index."""
     picked = copy.copy(module)  # shares everything but what is replaced below
     picked._parameters = {
-        name: nn.Parameter(p.detach()[pick_E.to(p.device)].clone(), requires_grad=p.requires_grad) for name, p in module._parameters.items()
+        name: nn.Parameter(p.detach()[pick_E.to(p.device)].clone(), requires_grad=p.requires_grad)
+        for name, p in module.named_parameters(recurse=False)
     }
     setattr(picked, anatomy.num_experts, len(pick_E))
     return picked

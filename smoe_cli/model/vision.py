@@ -49,7 +49,7 @@ def vision_features(tower: nn.Module, projector: nn.Module, pixels_NCHW: Tensor,
     images = pixels_NCHW.shape[0]
     if images == 0:
         if not torch.is_grad_enabled():
-            return pixels_NCHW.new_zeros(0, projector[-1].out_features)  # type: ignore[index, arg-type]
+            return pixels_NCHW.new_zeros(0, projector[-1].out_features)  # type: ignore[index]
         pixels_NCHW = pixels_NCHW.new_zeros(1, *pixels_NCHW.shape[1:])
     features = projector(tower(pixel_values=pixels_NCHW).last_hidden_state[:, -tokens:])
     return features[:images].flatten(0, 1)

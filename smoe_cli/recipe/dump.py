@@ -52,7 +52,7 @@ class _Dumper(yaml.SafeDumper):
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     if _PARAGRAPHS.fullmatch(text):
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
-    quoted = resolve(text) != text or text == "<<"
+    quoted = resolve(text) != text or text == "<<" or not text.isprintable()
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
 
 

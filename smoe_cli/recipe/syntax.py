@@ -66,7 +66,7 @@ def _stray_quote(origin: Origin, mark: yaml.Mark, last: yaml.Event | None) -> Di
     if not isinstance(last, yaml.ScalarEvent) or last.style not in ("'", '"'):
         return None
     start, end = last.start_mark, last.end_mark
-    if start is None or end is None or start.line == end.line or end.line != mark.line:
+    if not isinstance(start, yaml.Mark) or end is None or start.line == end.line or end.line != mark.line:
         return None
     return Diagnostic(
         _point(origin, start), "the quote opened here is not closed", f"the next one comes on line {end.line + 1}"

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from smoe_cli.errors import UserError
+from smoe_cli.report.lookup import get, mappings
 from smoe_cli.report.words import whole
 
 MARKS = ("recipe.resolved.yaml", "plan.json", "metrics.jsonl")
@@ -89,7 +90,7 @@ def load_run(path: Path) -> Run:
     routing = _rows(path / "routing.jsonl", notes)
     evaluations = _evaluations(path / "eval", notes)
     grids = tuple(_grid(path, row) for row in _rows(path / "samples.jsonl", notes, required=_draws(recipe)))
-    seen = [row["step"] for row in (*metrics, *routing, *evaluations) if isinstance(row.get("step"), int)]
+    seen = [row["step"] for row in (*metrics, *routing, *evaluations) if _is_step(row.get("step"))]
     last_step = max([*seen, *(grid.step for grid in grids)], default=0)
     phases = _phases(plan, recipe)
     planned = max((span.start + span.steps for span in phases), default=0)
@@ -108,7 +109,7 @@ def load_run(path: Path) -> Run:
         grids=grids,
         evaluations=evaluations,
         phases=phases,
-        total_steps=max(planned, whole(plan.get("total_steps")) or 0, last_step),
+        total_steps=max(planned, last_step),
         last_step=last_step,
         finished=(path / "model").is_dir(),
         notes=tuple(notes),
@@ -168,6 +169,10 @@ def _object(path: Path, notes: list[str]) -> Row:
     return {}
 
 
+def _is_step(value: object) -> bool:
+    return type(value) is int and 0 <= value < 10**12  # True is an int too
+
+
 def _json(text: str) -> Any:
     """NaN and infinities, which Python writes and browsers refuse, become None: no value."""
     return json.loads(text, parse_constant=lambda _: None)
@@ -185,7 +190,7 @@ def _rows(path: Path, notes: list[str], required: bool = True) -> tuple[Row, ...
             row = _json(line)
         except ValueError:
             row = None
-        if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:  # True is an int, but no step
+        if not isinstance(row, dict) or not _is_step(row.get("step")):
             damaged.append(index)
             continue
         while rows and rows[-1]["step"] >= row["step"]:
@@ -222,19 +227,16 @@ def _grid(run: Path, row: Row) -> Grid:
 
 def _draws(recipe: Row) -> bool:
     """Whether the recipe asks for sample grids, so that a run without them lacks something."""
-    training = recipe.get("training")
-    sampling = training.get("sampling") if isinstance(training, dict) else None
-    return isinstance(sampling, dict) and bool(sampling.get("prompts"))
+    return bool(get(recipe, "training", "sampling", "prompts"))
 
 
 def _phases(plan: Row, recipe: Row) -> tuple[Span, ...]:
     """From the plan, else from the recipe."""
     spans: list[Span] = []
     for source in (plan, recipe):
-        listed = source.get("phases")
-        for phase in listed if isinstance(listed, list) else []:
-            steps = whole(phase.get("steps")) if isinstance(phase, dict) else None
-            if steps and steps > 0:
+        for phase in mappings(source, "phases"):
+            steps = whole(phase.get("steps"))
+            if steps and _is_step(steps):
                 start = spans[-1].start + spans[-1].steps if spans else 0
                 spans.append(Span(str(phase.get("name") or f"phase {len(spans) + 1}"), start, steps))
         if spans:

@@ -14,7 +14,13 @@ from smoe_cli.report.samples import Picture
 from smoe_cli.report.verdict import Verdict, drawing_sources, drawing_start, others, understanding
 from smoe_cli.report.words import count, digits, duration, number, percent, points, short
 
-JUDGEMENT = {"rose": "Improved", "fell": "Got worse", "kept": "Kept", "unknown": "Not comparable"}
+JUDGEMENT = {
+    "rose": "Improved",
+    "fell": "Got worse",
+    "kept": "Kept",
+    "nothing": "Nothing to keep yet",
+    "unknown": "Not comparable",
+}
 
 
 def header(run: Run) -> Html:

@@ -52,11 +52,13 @@ class Verdict:
     """(difference, low, high) of the shares, where both are counted."""
 
     @property
-    def word(self) -> Literal["rose", "fell", "kept", "unknown"]:
-        """`kept` means: no difference that so many questions can show."""
+    def word(self) -> Literal["rose", "fell", "kept", "nothing", "unknown"]:
+        """`kept`: no difference that so many questions can show. `nothing`: there was no right answer to begin with."""
         if self.change is None:
             return "unknown"
         _, low, high = self.change
+        if self.before and not self.before.correct and low <= 0:
+            return "nothing"
         return "rose" if low > 0 else "fell" if high < 0 else "kept"
 
 

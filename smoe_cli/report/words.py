@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
+LARGEST = 1e300
 UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def number(value: object) -> float | None:
-    """`value` as a finite float, or None when it is not one (booleans are not numbers)."""
+    """`value` as a float below 1e300 in size, so that sums stay finite; None when it is no number (booleans are none)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         as_float = float(value)
     except OverflowError:
         return None
-    return as_float if math.isfinite(as_float) else None
+    return as_float if abs(as_float) < LARGEST else None
 
 
 def whole(value: object) -> int | None:
@@ -31,7 +30,7 @@ def count(value: object) -> str:
 
 
 def short(value: object) -> str:
-    """2345678 → `2.35 M`: three digits and a decimal unit (k, M, G, T, P); below 10,000 as it is."""
+    """2345678 → `2.35 M`: three digits and a decimal unit (k, M, G, T, P); below 10,000 in full."""
     as_float = number(value)
     if as_float is None:
         return "–"
@@ -39,7 +38,7 @@ def short(value: object) -> str:
         rounded = float(f"{as_float:.3g}")
         size, unit = next(pair for pair in UNITS if abs(rounded) >= pair[0])
         return f"{rounded / size:.{3 if abs(rounded / size) < 1000 else 6}g} {unit}"
-    return f"{as_float:,.0f}" if as_float == int(as_float) else f"{as_float:.3g}"
+    return f"{as_float:,.0f}" if abs(as_float) >= 100 or as_float == int(as_float) else f"{as_float:.3g}"
 
 
 def digits(value: object) -> str:

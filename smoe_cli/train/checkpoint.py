@@ -84,7 +84,9 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, em
     if ema is not None:
         averages = read_tensors(folder / "ema.safetensors")
         if averages.keys() != ema.keys():
-            raise UserError(f"{folder / 'ema.safetensors'}: holds other tensors than the model", "resume from another checkpoint")
+            raise UserError(
+                f"{folder / 'ema.safetensors'}: holds other tensors than the model", "resume from another checkpoint"
+            )
         for name, tensor in ema.items():
             tensor.copy_(averages[name])
     state.extra = read_tensors(folder / "extra.safetensors")
@@ -99,7 +101,9 @@ def _restore_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimi
         name, _, moment = key.rpartition(".")
         parameter = parameters.get(name)
         if parameter is None or id(parameter) not in owned:
-            raise UserError(f"{path}: `{key}` belongs to no parameter that this recipe trains", "resume from another checkpoint")
+            raise UserError(
+                f"{path}: `{key}` belongs to no parameter that this recipe trains", "resume from another checkpoint"
+            )
         # torch keeps `step` on the CPU and the moments beside their parameter
         optimizer.state[parameter][moment] = value if moment == "step" else value.to(parameter.device)
 

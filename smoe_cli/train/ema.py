@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Average:
-    """average ← d·average + (1 − d)·weights after every step; d starts small, min(decay, (1 + n) / (10 + n)), and grows to `decay`."""
+    """average ← d·average + (1 − d)·weights after every step, with d = min(decay, (1 + n) / (10 + n)) after n steps."""
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.updates = decay, 0

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.data.loader import PhaseLoader, Step
 from smoe_cli.errors import Failure
@@ -49,7 +49,13 @@ class Trainer:
     """One run: model, optimizer, averages, counters, files."""
 
     def __init__(
-        self, recipe: Recipe, plan: Plan, model: SymbioticModel, tokenizer: PreTrainedTokenizerBase, folder: Path, accelerator: Accelerator
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        model: SymbioticModel,
+        tokenizer: PreTrainedTokenizerFast,
+        folder: Path,
+        accelerator: Accelerator,
     ):
         self.recipe, self.plan, self.tokenizer, self.folder, self.accelerator = recipe, plan, tokenizer, folder, accelerator
         self.model = model.to(accelerator.device)
@@ -95,7 +101,12 @@ class Trainer:
                 state.ema_updates = self.average.updates
             keep = self.recipe.training.checkpoints.keep
             checkpoint.save(
-                self.folder / "checkpoints", state, self.model, self.optimizer, self.average.tensors if self.average else None, keep
+                self.folder / "checkpoints",
+                state,
+                self.model,
+                self.optimizer,
+                self.average.tensors if self.average else None,
+                keep,
             )
         accelerator.wait_for_everyone()
 
@@ -162,7 +173,11 @@ class Trainer:
             self.state.step += 1
             self.state.data = step.state
             self._after_step(phase.name, planned.rates, in_phase, phase, shields, display)
-            stop = int(accelerator.reduce(torch.tensor(self.stop_signal, device=accelerator.device), "sum")) if self._distributed else self.stop_signal
+            stop = (
+                int(accelerator.reduce(torch.tensor(self.stop_signal, device=accelerator.device), "sum"))
+                if self._distributed
+                else self.stop_signal
+            )
             if grid_every and draws and self.state.step % grid_every == 0 and accelerator.is_main_process:
                 sample(self, phase.name)
             if stop or self.state.step % every == 0 or self.state.step == end:
@@ -197,7 +212,11 @@ class Trainer:
                 outputs = wrapped(batch, shields)
                 # data parallelism averages gradients over processes; the loss is a sum over them
                 accelerator.backward(micro_loss(outputs, weights, denominators, self.balance) * accelerator.num_processes)
-            parts.append(torch.stack([outputs.text_losses, outputs.text_counts, outputs.flow_losses, outputs.flow_counts]).detach().double())
+            parts.append(
+                torch.stack([outputs.text_losses, outputs.text_counts, outputs.flow_losses, outputs.flow_counts])
+                .detach()
+                .double()
+            )
             routing.append(outputs.routing)
         sums_4F = self._sum(torch.stack(parts).sum(0))
         counts_LME, prob_sums = self._routing(routing)
@@ -268,8 +287,8 @@ class Trainer:
         for name, value in (("loss/total", total), ("loss/balance", balance), ("grad_norm", norm)):
             window.add(name, value)
             window.add(f"{name}#", 1)
-        for role, value in norms.items():
-            window.add(f"grad_norm/{role}", value)
+        for role, role_norm in norms.items():
+            window.add(f"grad_norm/{role}", role_norm)
             window.add(f"grad_norm/{role}#", 1)
         counts = counts_LME.cpu()
         utilisation, capacity = utilisation_and_capacity(counts, self.plan)
@@ -277,7 +296,9 @@ class Trainer:
         window.add_present("routing/capacity", capacity)
         window.add("counts", counts)
 
-    def _after_step(self, name: str, rates: dict[str, float], in_phase: int, phase: Any, shields: list[ActiveShield], display: Display) -> None:
+    def _after_step(
+        self, name: str, rates: dict[str, float], in_phase: int, phase: Any, shields: list[ActiveShield], display: Display
+    ) -> None:
         now = time.monotonic()
         speed = self.tokens_seen / (now - self.clock) if now > self.clock else 0.0
         step, last = self.state.step, in_phase + 1 == phase.steps

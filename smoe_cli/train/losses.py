@@ -45,11 +45,13 @@ def count(batches: Sequence[dict[str, Tensor]], plan: Plan, reduce_sum: Reduce) 
     groups = [0.0] * len(plan.groups)
     for modality, group in plan.group_of.items():
         groups[group] += modalities[MODALITIES.index(modality)]
-    return Denominators(float(text_total), modalities[VAE] * float(plan.latent_dim), tuple(groups), tuple(map(float, modalities)))
+    return Denominators(
+        float(text_total), modalities[VAE] * float(plan.latent_dim), tuple(groups), tuple(map(float, modalities))
+    )
 
 
 class Balance:
-    """Load balance of each expert group (Fedus et al. 2021, eq. 4, per group as in Symbiotic-MoE), mean over layers, summed over groups.
+    """Load balance of each expert group (Fedus et al. 2021, eq. 4), mean over layers, summed over groups (Symbiotic-MoE).
 
     balance_g = E_g · Σ_i f_i · p_i, with f_i the fraction of the group's assignments that expert i received and p_i its mean
     router probability, over valid tokens of the group. Only p carries gradient. The value reported uses this step's f; the
@@ -64,12 +66,17 @@ class Balance:
 
     def loss(self, outputs: Outputs, denominators: Denominators) -> Tensor:
         """This micro-batch's share of the step's balance loss, with gradient."""
-        return self._sum([torch.stack(sums) for sums in zip(*(layer.prob_sums for layer in outputs.routing), strict=True)], denominators)
+        return self._sum(
+            [torch.stack(sums) for sums in zip(*(layer.prob_sums for layer in outputs.routing), strict=True)], denominators
+        )
 
     def update(self, counts_LME: Tensor, prob_sums: Sequence[Tensor], denominators: Denominators) -> Tensor:
         """Take in the step's global counts (L, M, E) and probability sums (L, E_g); returns the step's balance loss."""
         counts = counts_LME.sum(1).float().split(self.sizes, dim=1)
-        self.fraction_LE = torch.cat([torch.where((total := c.sum(1, keepdim=True)) > 0, c / total.clamp_min(1), 1.0 / c.shape[1]) for c in counts], dim=1)
+        self.fraction_LE = torch.cat(
+            [torch.where((total := c.sum(1, keepdim=True)) > 0, c / total.clamp_min(1), 1.0 / c.shape[1]) for c in counts],
+            dim=1,
+        )
         return self._sum(prob_sums, denominators)
 
     def _sum(self, prob_sums: Sequence[Tensor], denominators: Denominators) -> Tensor:

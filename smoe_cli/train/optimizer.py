@@ -18,7 +18,9 @@ def role_of_parameters(model: nn.Module, plan: Plan) -> dict[str, str]:
     planned = {t.name: t.role for t in plan.tensors}
     roles = {n: "vision" if n.startswith("vision.") else planned.get(n, "") for n, _ in model.named_parameters()}
     if lost := [n for n, role in roles.items() if not role]:
-        raise Failure(f"parameters without a role: {', '.join(lost[:5])}", "this is a bug in smoe; please report it with the recipe")
+        raise Failure(
+            f"parameters without a role: {', '.join(lost[:5])}", "this is a bug in smoe; please report it with the recipe"
+        )
     return roles
 
 

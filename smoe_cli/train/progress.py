@@ -24,7 +24,11 @@ class Display:
         self.step, self.rate = first_step, 0.0
         self.began: tuple[float, int] | None = None
         self.bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[eta]}")
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[eta]}"),
         )
         self.task = self.bar.add_task("", total=plan.total_steps, completed=first_step, eta="")
         if self.console.is_terminal and not silent:
@@ -44,12 +48,15 @@ class Display:
         """After every logged step."""
         self.line = line
         if self.live is None:
-            parts = [f"{k.removeprefix('loss/'):>s} {line[k]:.3f}" for k in ("loss/total", "loss/text", "loss/flow", "loss/balance") if k in line]
+            parts = [
+                f"{k.removeprefix('loss/'):>s} {line[k]:.3f}"
+                for k in ("loss/total", "loss/text", "loss/flow", "loss/balance")
+                if k in line
+            ]
             used = [f"{k.rsplit('/', 1)[1]} {v:.0%}" for k, v in line.items() if k.startswith("routing/utilisation/")]
             used_text = f"  used {' '.join(used)}" if used else ""
-            self.console.print(
-                f"{phase}  {step:,}/{self.plan.total_steps:,}  {'  '.join(parts)}  {self.rate:,.0f} tok/s  ETA {self.eta()}{used_text}"
-            )
+            where = f"{phase}  {step:,}/{self.plan.total_steps:,}"
+            self.console.print(f"{where}  {'  '.join(parts)}  {self.rate:,.0f} tok/s  ETA {self.eta()}{used_text}")
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -72,7 +79,11 @@ class Display:
 
     def _render(self) -> Group:
         table = Table.grid(padding=(0, 2))
-        losses = [f"{k.removeprefix('loss/').removeprefix('source/')} [bold]{v:.3f}[/]" for k, v in self.line.items() if k.startswith("loss/")]
+        losses = [
+            f"{k.removeprefix('loss/').removeprefix('source/')} [bold]{v:.3f}[/]"
+            for k, v in self.line.items()
+            if k.startswith("loss/")
+        ]
         routing = [
             f"{k.rsplit('/', 1)[1]} used {v:.0%}, capacity {self.line.get(k.replace('utilisation', 'capacity'), 0):.0%}"
             for k, v in self.line.items()

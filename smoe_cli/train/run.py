@@ -28,7 +28,7 @@ from smoe_cli.train.samples import draws_images, grid, save_png
 
 
 def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path:
-    """Run the recipe from its newest checkpoint (`auto`), from nothing in a new directory (`never`) or from a checkpoint's path.
+    """Run the recipe from its newest checkpoint (`auto`), from nothing in a new directory (`never`) or from a checkpoint.
 
     run_dir: default runs/<name>. Returns the run directory. Raises loop.Stopped after a signal, UserError and Failure as the
     parts do.
@@ -47,7 +47,8 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
     if accelerator.is_main_process:
         rundir.start(folder, loaded, plan)
         rundir.write(
-            folder / "environment.json", json.dumps(rundir.environment(str(accelerator.device), accelerator.num_processes), indent=1)
+            folder / "environment.json",
+            json.dumps(rundir.environment(str(accelerator.device), accelerator.num_processes), indent=1),
         )
     accelerator.wait_for_everyone()
     if tracked:
@@ -61,7 +62,9 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
         trainer.restore(found)
         display.say(f"resuming from {found}: {plan.total_steps - trainer.state.step:,} of {plan.total_steps:,} steps remain")
     else:
-        display.say(f"starting {recipe.name} in {folder}: {plan.total_steps:,} steps, {sum(t.numel for t in plan.tensors):,} parameters")
+        display.say(
+            f"starting {recipe.name} in {folder}: {plan.total_steps:,} steps, {sum(t.numel for t in plan.tensors):,} parameters"
+        )
     display = Display(plan, trainer.state.step, silent=not accelerator.is_main_process)
     try:
         with graceful_signals(trainer), trainer.open_files():
@@ -87,8 +90,8 @@ def _check_processes(plan: Plan, processes: int, loaded: Loaded) -> None:
     for phase in plan.phases:
         if phase.rows_per_step % (phase.accumulate * processes):
             raise UserError(
-                f"{loaded.path}: phase `{phase.name}` has {phase.rows_per_step} rows a step in {phase.accumulate} micro-batches, "
-                f"which {processes} processes cannot share evenly",
+                f"{loaded.path}: phase `{phase.name}` has {phase.rows_per_step} rows a step in {phase.accumulate} "
+                f"micro-batches, which {processes} processes cannot share evenly",
                 "change tokens_per_step, accumulate or the number of processes",
             )
 
@@ -116,7 +119,13 @@ def _finish_phase(trainer: Trainer, index: int, loaded: Loaded, display: Display
         display.say(f"evaluating after phase {planned.name} …")
         with trainer.weights_for_use() as model:
             results = evaluate(
-                model, trainer.tokenizer, missing, trainer.folder / "eval", phase=planned.name, step=trainer.state.step, batch_size=50
+                model,
+                trainer.tokenizer,
+                missing,
+                trainer.folder / "eval",
+                phase=planned.name,
+                step=trainer.state.step,
+                batch_size=50,
             )
         display.console.print(table(results))
 
@@ -145,4 +154,4 @@ def _conclude(folder: Path, name: str, display: Display) -> None:
         display.say(f"samples: {grids[-1]}")
     report = write_report(folder)
     display.say(f"report:  {report}")
-    display.say(f"next:    smoe generate {folder} --prompt \"42\"")
+    display.say(f'next:    smoe generate {folder} --prompt "42"')

@@ -35,8 +35,9 @@ def start(folder: Path, loaded: Loaded, plan: Plan) -> None:
         now = loaded.recipe.model_dump(mode="json")
         differing = [path for path in _differences(earlier, now) if not path.startswith(HARMLESS)]
         if differing:
+            verb = "differs" if len(differing) == 1 else "differ"
             raise UserError(
-                f"{folder}: holds a run of another recipe; {', '.join(differing[:4])} {'differs' if len(differing) == 1 else 'differ'}",
+                f"{folder}: holds a run of another recipe; {', '.join(differing[:4])} {verb}",
                 "use --resume never for a new directory beside it, or --run-dir to choose one",
             )
     elif folder.exists() and any(folder.iterdir()):

@@ -28,7 +28,11 @@ def grid(images: Sequence[Image.Image], captions: Sequence[str], scale: int = 4)
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + (i % columns) * (cell_w + gap), gap + (i // columns) * (cell_h + gap)
         sheet.paste(image.resize((cell_w, height * scale), Image.Resampling.NEAREST), (x, y))
-        text = caption if pen.textlength(caption, font) <= cell_w else caption[: max(1, int(len(caption) * cell_w / pen.textlength(caption, font)) - 1)] + "…"
+        text = (
+            caption
+            if pen.textlength(caption, font) <= cell_w
+            else caption[: max(1, int(len(caption) * cell_w / pen.textlength(caption, font)) - 1)] + "…"
+        )
         pen.text((x, y + height * scale + 3), text, fill="#333", font=font)
     return sheet
 

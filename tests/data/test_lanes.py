@@ -241,6 +241,9 @@ def test_data_that_changed_under_a_stopped_run_is_named() -> None:
     items[0] = BROKEN
     with pytest.raises(UserError, match="item 0 could be read before this run stopped, and cannot now: no text at all"):
         Lane(stream, 0, lane.state())
+    items[0] = Sample("lm", "x" * 10)
+    with pytest.raises(UserError, match="and cannot now: it has 12 tokens, of which 64 had been used"):
+        Lane(stream, 0, lane.state())
 
 
 def test_lanes_seeds_and_phases_differ() -> None:

@@ -275,13 +275,31 @@ def test_skipped_rows_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert counts["skipped"] == pytest.approx((counts["drawn"] + counts["skipped"]) / rows, abs=4), "one in each epoch"
     warned = [record.message for record in caplog.records]
     message = f'skipped: source "texts": row 14 of {tmp_path}/texts.jsonl: column "text" is empty'
-    assert sum(line.startswith(message) for line in warned) == 3, "shown three times, then only counted"
-    assert len(warned) == 6
+    assert warned.count(message) == 1, "shown once, counted each time"
+    assert len(warned) == 2
+
     resumed = _loader(recipe, state=steps[20].state)
     list(islice(iter(resumed), 19))
     assert resumed.report() == report, "counts go on where they stopped"
     halves = [list(islice(iter(_loader(recipe, rank=rank, world=2)), 40))[-1].state for rank in (0, 1)]
     assert report_of(halves) == report
+
+
+def test_only_the_first_broken_rows_of_a_sort_are_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = _with_files(tmp_path)
+    write_jsonl(tmp_path / "texts.jsonl", [{"text": "fine" if i % 2 else ""} for i in range(40)])
+    list(islice(iter(_loader(recipe)), 20))
+    shown = [record.message for record in caplog.records if "texts" in record.message]
+    assert len(shown) == len(set(shown)) == 3
+    assert [line.endswith("(more like it are only counted)") for line in shown] == [False, False, True]
+
+
+def test_data_that_grew_or_shrank_under_a_stopped_run_is_named(tmp_path: Path) -> None:
+    recipe = _with_files(tmp_path)
+    state = _steps(1, recipe)[0].state
+    write_jsonl(tmp_path / "texts.jsonl", [{"text": "less"}] * 7)
+    with pytest.raises(UserError, match='source "texts" has 7 rows, and had 20 when this run was saved'):
+        _loader(recipe, state=state)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -11,7 +11,6 @@ from smoe_cli.model.model import backbone_config, build_model
 from smoe_cli.model.routing import Routing
 from smoe_cli.model.surgery import operate
 from smoe_cli.plan import compile_plan
-
 from tests.helpers import one_group, tiny
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,9 @@ def slow_answer(model: SymbioticModel, image: Image.Image, question: str, n: int
             "timestep": torch.zeros(0),
         }
         position = positions(model, 2, tokens, 1 + len(text) + len(ids))
-        hidden = full_forward(model, batch, torch.where(modality == 1, 0, -1), torch.zeros_like(modality, dtype=torch.bool), position)
+        hidden = full_forward(
+            model, batch, torch.where(modality == 1, 0, -1), torch.zeros_like(modality, dtype=torch.bool), position
+        )
         token = int(model.backbone.lm_head(hidden[0, -1]).argmax())
         if token == IDS.eos:
             break
@@ -101,14 +105,16 @@ def slow_draw(model: SymbioticModel, prompt: str, sampling: Sampling, noise: Ten
             "noisy_latents": x[None],
             "timestep": torch.tensor([t]),
         }
-        hidden = full_forward(model, batch, torch.where(modality == 2, 0, -1), modality == 2, positions(model, len(head), tokens, 0))
+        hidden = full_forward(
+            model, batch, torch.where(modality == 2, 0, -1), modality == 2, positions(model, len(head), tokens, 0)
+        )
         assert model.latents is not None
         return model.latents.velocity(hidden[0, len(head) :])
 
     x = noise
     times = timesteps(sampling.steps, sampling.shift).tolist()
     low, high = sampling.guidance_interval
-    for t, t_next in zip(times, times[1:], strict=False):
+    for t, t_next in pairwise(times):
         v = velocity(x, t, prompt)
         if low < t <= high:
             empty = velocity(x, t, "")
@@ -125,7 +131,9 @@ def test_drawing_equals_recomputing_everything(model: SymbioticModel, renormalis
     got = draw(model, TOKENIZER, prompts, sampling, seed=3)
     assert model.latents is not None
     for i, prompt in enumerate(prompts):
-        noise = torch.randn(model.plan.vae_tokens, model.plan.latent_dim, generator=torch.Generator().manual_seed(3 * 100_003 + i))
+        noise = torch.randn(
+            model.plan.vae_tokens, model.plan.latent_dim, generator=torch.Generator().manual_seed(3 * 100_003 + i)
+        )
         expected = (model.latents.decode(slow_draw(model, prompt, sampling, noise)[None])[0] + 1) * 127.5
         difference = np.abs(np.asarray(got[i]).astype(float) - expected.permute(1, 2, 0).numpy())
         assert difference.max() <= 0.75, "more than rounding to 8 bits"

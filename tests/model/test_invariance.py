@@ -8,7 +8,6 @@ from torch import Tensor
 from smoe_cli.model.latents import noised, patchify, unpatchify
 from smoe_cli.model.model import ActiveShield, SymbioticModel, build_model
 from smoe_cli.plan import compile_plan
-
 from tests.helpers import random_batch, tiny
 
 SHIELDS = (ActiveShield("shared", ("vae",), "path", 0.1),)

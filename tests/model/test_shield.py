@@ -10,7 +10,6 @@ from torch.func import functional_call
 from smoe_cli.model.model import ActiveShield, SymbioticModel, build_model
 from smoe_cli.model.shield import Shielding
 from smoe_cli.plan import compile_plan
-
 from tests.helpers import random_batch, tiny
 
 VAE_ONLY = ("vae",)

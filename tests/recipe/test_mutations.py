@@ -101,7 +101,7 @@ def mutate(draw: st.DrawFn, tree: Any) -> None:
         case "copy" if isinstance(holder, list):
             holder.append(copy.deepcopy(holder[step]))
         case _:
-            holder[step] = draw(JUNK)
+            holder[step] = copy.deepcopy(draw(JUNK))  # so that no later change reaches the strategy
 
 
 @st.composite

@@ -45,6 +45,11 @@ def test_a_change_is_called_one_only_when_its_interval_excludes_zero(after: int,
     assert verdict.word == word
 
 
+def test_what_never_worked_is_not_called_kept() -> None:
+    words = [understanding(run(evaluation("p0", 100, 0), evaluation("p1", 200, after)))[0].word for after in (0, 1, 100)]
+    assert words == ["nothing", "nothing", "rose"]
+
+
 def test_without_drawing_the_first_result_is_the_yardstick() -> None:
     results = [evaluation("p", step, 100 + step) for step in (10, 20, 30)]
     [verdict] = understanding(run(*results, mixtures=("read", "read")))

@@ -26,6 +26,7 @@ def test_what_is_no_finite_number_is_an_en_dash(value: object) -> None:
         (3e10, "30 G"),
         (1e18, "1000 P"),
         (0.5, "0.5"),
+        (3281.4, "3,281"),
     ],
 )
 def test_short(value: float, written: str) -> None:

@@ -62,7 +62,10 @@ def same_run(a: Path, b: Path) -> None:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One uninterrupted run."""
     torch.set_num_threads(1)
-    return run(tmp_path_factory.mktemp("reference"), **{"training.ema": {"decay": 0.9}, "training.checkpoints": {"every": 2, "keep": 9}})
+    return run(
+        tmp_path_factory.mktemp("reference"),
+        **{"training.ema": {"decay": 0.9}, "training.checkpoints": {"every": 2, "keep": 9}},
+    )
 
 
 def test_same_recipe_same_seed_same_files(reference: Path, tmp_path: Path) -> None:
@@ -112,8 +115,12 @@ def test_accumulation_does_not_change_the_run(reference: Path, tmp_path: Path, a
     close_runs(reference, run(tmp_path, **changes), 2e-5)
 
 
-@pytest.mark.parametrize("changes", [{"training.activation_checkpointing": True}, {"data.workers": 2}], ids=["checkpointing", "workers"])
-def test_what_only_changes_memory_or_speed_does_not_change_the_run(reference: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"training.activation_checkpointing": True}, {"data.workers": 2}], ids=["checkpointing", "workers"]
+)
+def test_what_only_changes_memory_or_speed_does_not_change_the_run(
+    reference: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     close_runs(reference, run(tmp_path, **changes, **{"training.ema": {"decay": 0.9}}), 2e-5)
 
 
@@ -127,8 +134,20 @@ def close_runs(a: Path, b: Path, tolerance: float) -> None:
 
 def test_two_processes_equal_one(reference: Path, tmp_path: Path) -> None:
     recipe = write(tmp_path, **{"training.ema": {"decay": 0.9}})
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "smoe_cli", "train", str(recipe)]
-    done = subprocess.run([*command, "--run-dir", str(tmp_path / "two")], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "smoe_cli",
+        "train",
+        str(recipe),
+    ]
+    done = subprocess.run(
+        [*command, "--run-dir", str(tmp_path / "two")], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "two/environment.json").read_text())["processes"] == 2
     close_runs(reference, tmp_path / "two", 1e-4)
@@ -249,9 +268,23 @@ def test_a_model_folder_accounts_for_every_tensor(reference: Path, tmp_path: Pat
 
 def test_every_line_of_metrics_says_what_a_reader_needs(reference: Path) -> None:
     first, last = lines(reference / "metrics.jsonl")[0], lines(reference / "metrics.jsonl")[-1]
-    assert {"loss/total", "loss/text", "loss/balance", "loss/source/read", "grad_norm", "lr/shared", "tokens/vit"} <= first.keys()
+    assert {
+        "loss/total",
+        "loss/text",
+        "loss/balance",
+        "loss/source/read",
+        "grad_norm",
+        "lr/shared",
+        "tokens/vit",
+    } <= first.keys()
     assert "loss/flow" not in first
-    assert {"loss/flow", "loss/source/draw", "shield/shared/vae", "grad_norm/experts.generation", "routing/capacity/vae"} <= last.keys()
+    assert {
+        "loss/flow",
+        "loss/source/draw",
+        "shield/shared/vae",
+        "grad_norm/experts.generation",
+        "routing/capacity/vae",
+    } <= last.keys()
     assert [line.get("shield/shared/vae") for line in lines(reference / "metrics.jsonl")] == [None, None, 0.0, 0.1]
     for line in lines(reference / "routing.jsonl"):
         counts = torch.tensor(line["counts"]["text"])

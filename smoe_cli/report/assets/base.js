@@ -26,7 +26,7 @@ function digits(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e7) return grouped.format(value);
+  if ((Number.isInteger(value) || size >= 1000) && size < 1e7) return grouped.format(Math.round(value)).replace("-", "−");
   if (size < 1e-3 || size >= 1e7) return value.toExponential(2).replace(/\.?0+e/, "e").replace("-", "−").replace("+", "");
   return String(Number(value.toPrecision(4))).replace("-", "−");
 }
@@ -45,7 +45,7 @@ function ticks(low, high, count) {
 /** Powers of ten inside [low, high]; 2 and 5 between them when there are few. */
 function logTicks(low, high) {
   const found = [];
-  const wide = Math.log10(high / low) > 2;
+  const wide = Math.log10(high) - Math.log10(low) > 2;
   for (let p = Math.floor(Math.log10(low)); p <= Math.ceil(Math.log10(high)); p++) {
     for (const m of wide ? [1] : [1, 2, 5]) {
       const value = Number((m * 10 ** p).toPrecision(3));
@@ -60,8 +60,8 @@ function logTicks(low, high) {
 function vertical(low, high, bottom, top, log) {
   if (!log) return (value) => bottom + ((value - low) / (high - low || 1)) * (top - bottom);
   const start = bottom - Math.min(9, (bottom - top) / 4);
-  const span = Math.log(high / low) || 1;
-  return (value) => (value <= 0 ? bottom : start + (Math.log(value / low) / span) * (top - start));
+  const span = Math.log(high) - Math.log(low) || 1; // their quotient may overflow
+  return (value) => (value <= 0 ? bottom : start + ((Math.log(value) - Math.log(low)) / span) * (top - start));
 }
 
 function save(name, rows) {
