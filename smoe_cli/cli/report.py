@@ -14,6 +14,9 @@ import click
 def command(run: Path, out: Path | None, show: bool) -> None:
     """Write one HTML file about the run directory RUN.
 
+    \b
+    smoe report runs/quickstart --open
+
     The file loads nothing from anywhere, so it can be mailed or archived. A run that is still going, or was killed, has a
     report too.
     """

@@ -124,7 +124,11 @@ class PhaseLoader:
             # Without its own generator, starting the workers would draw from the global one, and dropout would not resume.
             generator=torch.Generator().manual_seed(0),
         )
-        yield from self._steps(iter(loader))
+        try:
+            yield from self._steps(iter(loader))
+        except SmoeError as error:
+            # The traceback would keep the workers alive, and stopping them late takes seconds.
+            raise error.with_traceback(None) from None
 
     def report(self) -> dict[str, dict[str, Any]]:
         """{source: {drawn, skipped, reasons: {reason: n}}} of this process, up to the last step yielded."""

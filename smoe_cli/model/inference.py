@@ -129,7 +129,8 @@ def _velocity(model: SymbioticModel, x_NPV: Tensor, t: float, prompt: _Prompt) -
     """Predicted velocity of one guidance branch. Reads the prompt's cache and leaves it as it was."""
     assert model.latents is not None
     n, p, _ = x_NPV.shape
-    embeds = model.latents.embed(x_NPV, torch.full((n,), t, device=x_NPV.device))
+    t_N = torch.full((n,), t, device=x_NPV.device)
+    embeds = model.latents.embed(x_NPV, t_N)
     position = prompt.next_position.expand(n, p)
     if model.recipe.model.image_positions == "sequential":
         position = position + torch.arange(p, device=position.device)
@@ -137,7 +138,7 @@ def _velocity(model: SymbioticModel, x_NPV: Tensor, t: float, prompt: _Prompt) -
     layout = Layout.cat(prompt.layout, Layout(zero, zero, torch.ones_like(position, dtype=torch.bool)))
     hidden = _run(model, embeds, torch.full_like(position, VAE), position, layout, prompt.cache)
     prompt.cache.crop(-p)  # drops the image again
-    return model.latents.velocity(hidden)
+    return model.latents.velocity(hidden, x_NPV, t_N)
 
 
 @torch.inference_mode()

@@ -11,9 +11,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from smoe_cli.plan.tensors import TIME_FEATURES
 from smoe_cli.recipe.models import Latents
 
-TIMESTEP_FEATURES = 256
+SMALLEST_T = 0.05
 
 
 def patchify(x_NCHW: Tensor, patch: tuple[int, int]) -> Tensor:
@@ -61,10 +62,10 @@ class LatentInterface(nn.Module):
     def __init__(self, spec: Latents, hidden_size: int, eps: float):
         super().__init__()
         (h, w), (ph, pw) = spec.image_size, spec.patch_size
-        self.size, self.patch = spec.image_size, spec.patch_size
+        self.size, self.patch, self.prediction = spec.image_size, spec.patch_size, spec.prediction
         values = 3 * ph * pw
         self.proj_in = nn.Linear(values, hidden_size)
-        self.time = nn.Sequential(nn.Linear(TIMESTEP_FEATURES, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
+        self.time = nn.Sequential(nn.Linear(TIME_FEATURES, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
         self.norm = nn.RMSNorm(hidden_size, eps=eps)
         self.proj_out = nn.Linear(hidden_size, values)
         nn.init.zeros_(self.proj_out.weight)
@@ -81,9 +82,15 @@ class LatentInterface(nn.Module):
 
     def embed(self, latents_NPV: Tensor, t_N: Tensor) -> Tensor:
         """Noisy latents and their timesteps → (N, P, D) token embeddings."""
-        time_ND = self.time(sinusoid(t_N * 1000, TIMESTEP_FEATURES))
+        time_ND = self.time(sinusoid(t_N * 1000, TIME_FEATURES))
         return self.proj_in(latents_NPV) + self.positions + time_ND.unsqueeze(1)
 
-    def velocity(self, hidden_TD: Tensor) -> Tensor:
-        """Hidden states of `vae` tokens (…, D) → predicted ε − x0 (…, V), float32."""
-        return self.proj_out(self.norm(hidden_TD)).float()
+    def velocity(self, hidden_NPD: Tensor, x_t_NPV: Tensor, t_N: Tensor) -> Tensor:
+        """Hidden states of `vae` tokens, and what they were computed from → predicted ε − x0 (N, P, V), float32.
+
+        A predicted image x̂0 gives the velocity (x_t − x̂0) / t, with t bounded away from 0 (arXiv 2511.13720, section 4.3).
+        """
+        out_NPV = self.proj_out(self.norm(hidden_NPD)).float()
+        if self.prediction == "velocity":
+            return out_NPV
+        return (x_t_NPV.float() - out_NPV) / t_N.float().clamp_min(SMALLEST_T)[:, None, None]

@@ -142,7 +142,9 @@ class SymbioticModel(nn.Module):
             routing=[routing.layers[i] for i in sorted(routing.layers)],
         )
         if self.latents is not None and target is not None:
-            velocity = self.latents.velocity(hidden_TD[noisy_BS.flatten().nonzero().squeeze(1)]).view_as(target)
+            at_latents = noisy_BS.flatten().nonzero().squeeze(1)
+            hidden_NPD = hidden_TD[at_latents].unflatten(0, target.shape[:2])
+            velocity = self.latents.velocity(hidden_NPD, batch["noisy_latents"], batch["timestep"])
             error_N = (velocity - target.float()).square().flatten(1).sum(1)
             outputs.flow_losses = zeros.index_add(0, batch["vae_source"], error_N)
             outputs.flow_counts = torch.bincount(batch["vae_source"], minlength=sources) * target.shape[1:].numel()

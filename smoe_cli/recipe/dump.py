@@ -14,7 +14,8 @@ from smoe_cli.recipe.scalars import resolve
 from smoe_cli.recipe.tree import Path
 
 _FIRST = ("kind", "task")
-_PARAGRAPHS = re.compile(r"(?:[!-~][ -~]*[!-~]\n+|[!-~]\n+)+")
+_LINE = r"[!-~](?:[ -~]*[!-~])?"
+_PARAGRAPHS = re.compile(rf"(?:{_LINE}\n+)+{_LINE}\n?|{_LINE}\n")
 
 
 def resolved_yaml(recipe: Recipe) -> str:

@@ -23,7 +23,7 @@ LAST = ("lr/", "shield/", "skipped_steps")
 def curves(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     """{steps: [n], phase: [n] names, merged: rows per point, series: {key: [n] numbers or None}, low, high: as series}.
 
-    From 500 rows on, neighbouring rows of one phase share a point: their mean, with the lowest and highest beside it.
+    Above 500 rows, neighbouring rows of one phase share a point: their mean, with the lowest and highest beside it.
     A value that is not finite counts as none.
     """
     merged = max(1, ceil(len(rows) / POINTS))

@@ -18,7 +18,7 @@ JUDGEMENT = {
     "rose": "Improved",
     "fell": "Got worse",
     "kept": "Kept",
-    "nothing": "Nothing to keep yet",
+    "nothing": "Nothing to keep",
     "unknown": "Not comparable",
 }
 
@@ -101,7 +101,9 @@ def _verdict(verdict: Verdict, draws: bool) -> Html:
         )
     css = {"rose": "good", "fell": "bad"}.get(verdict.word, "")
     sentence: list[object] = [el("b", JUDGEMENT[verdict.word], class_=css)]
-    if verdict.change:
+    if verdict.word == "nothing":
+        sentence.append(f": no question was answered right after {before.when}.")
+    elif verdict.change:
         change, low, high = verdict.change
         since = " since drawing began" if draws else ""
         sentence.append(f"{since}: {points(change)} points (interval {points(low)} to {points(high)}).")

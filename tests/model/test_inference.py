@@ -25,9 +25,10 @@ TOKENIZER = load_tokenizer(BytesTokenizer(kind="bytes"))
 IDS, ENCODE = special_ids(TOKENIZER), TextEncoder(TOKENIZER)
 
 
-@pytest.fixture(params=["shared", "sequential"])
+@pytest.fixture(params=[("shared", "velocity"), ("sequential", "image")], ids="-".join)
 def model(request: pytest.FixtureRequest) -> SymbioticModel:
-    recipe = tiny(**{"model.image_positions": request.param})
+    positions, prediction = request.param
+    recipe = tiny(**{"model.image_positions": positions, "model.latents.prediction": prediction})
     built = build_model(recipe, compile_plan(recipe)).eval()
     torch.manual_seed(0)
     assert built.latents is not None
@@ -109,7 +110,7 @@ def slow_draw(model: SymbioticModel, prompt: str, sampling: Sampling, noise: Ten
             model, batch, torch.where(modality == 2, 0, -1), modality == 2, positions(model, len(head), tokens, 0)
         )
         assert model.latents is not None
-        return model.latents.velocity(hidden[0, len(head) :])
+        return model.latents.velocity(hidden[:, len(head) :], x[None], batch["timestep"])[0]
 
     x = noise
     times = timesteps(sampling.steps, sampling.shift).tolist()

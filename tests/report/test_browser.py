@@ -78,7 +78,7 @@ def test_arrow_keys_read_the_values_of_every_chart(browser: Browser, report: Pat
 
 def test_the_slider_moves_the_heat_map(browser: Browser, report: Path) -> None:
     browser.open(report)
-    totals_of = "[...document.querySelectorAll('.heats h4 span')].map((e) => e.textContent)"
+    totals_of = "[...document.querySelectorAll('.heats h3 span')].map((e) => e.textContent)"
     read = f"[document.querySelector('.slider output').textContent, {totals_of}]"
     label, totals = browser.run(read)
     assert label == "steps 591–600 · generation"

@@ -31,7 +31,10 @@ def test_a_torn_last_line_is_left_out_and_said(run_dir: Path) -> None:
     assert any("metrics.jsonl" in note and "torn" in note for note in run.notes)
 
 
-@pytest.mark.parametrize("rubbish", ["not json", "[1, 2]", '{"no": "step"}', '{"step": "ten"}', '{"step": true}', '{"step": 1e3}', f'{{"step": 1{"0" * 400}}}'])
+@pytest.mark.parametrize(
+    "rubbish",
+    ["not json", "[1, 2]", '{"no": "step"}', '{"step": "ten"}', '{"step": true}', '{"step": 1e3}', f'{{"step": 1{"0" * 400}}}'],
+)
 def test_a_damaged_line_in_the_middle_is_named(run_dir: Path, rubbish: str) -> None:
     file = run_dir / "routing.jsonl"
     lines = file.read_text().splitlines(keepends=True)

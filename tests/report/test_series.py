@@ -35,7 +35,10 @@ def test_zero_is_a_value_and_absence_is_none(run_dir: Path) -> None:
 
 
 def test_values_that_are_not_finite_are_none() -> None:
-    rows = [{"step": 1, "loss/total": math.nan, "a": math.inf}, {"step": 2, "loss/total": 2.0, "a": "text"}]
+    rows: list[dict[str, Any]] = [
+        {"step": 1, "loss/total": math.nan, "a": math.inf},
+        {"step": 2, "loss/total": 2.0, "a": "text"},
+    ]
     curves = series.curves(Run(Path(), "r"), rows)
     assert curves["series"] == {"loss/total": [None, 2.0]}
     json.dumps(curves, allow_nan=False)

@@ -63,7 +63,12 @@ def test_no_torch(run_dir: Path) -> None:
 
 def test_command(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: bool(opened.append(url)) or True)
+
+    def pretend(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", pretend)
     out = tmp_path / "r.html"
     result = CliRunner().invoke(command, [str(run_dir), "--out", str(out), "--open"], catch_exceptions=False)
     assert result.exit_code == 0

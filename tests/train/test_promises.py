@@ -14,15 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from smoe_cli.errors import UserError
 from smoe_cli.model.io import load_model, save_model
-from smoe_cli.plan import compile_plan
-from smoe_cli.recipe import load
-from smoe_cli.train.run import train
-from tests.helpers import tiny_data
+from tests.train.runs import lines, run, write
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -34,23 +30,6 @@ def one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def write(folder: Path, **changes: Any) -> Path:
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(tiny_data(**changes), sort_keys=False))
-    return path
-
-
-def run(folder: Path, name: str = "run", resume: str = "auto", recipe_folder: Path | None = None, **changes: Any) -> Path:
-    recipe_folder = recipe_folder or folder
-    recipe_folder.mkdir(exist_ok=True)
-    loaded = load(write(recipe_folder, **changes))
-    return train(loaded, compile_plan(loaded.recipe), folder / name, resume)
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def same_run(a: Path, b: Path) -> None:

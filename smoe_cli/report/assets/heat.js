@@ -45,7 +45,7 @@ function heatMap(figure) {
 
   function heat(modality) {
     const total = element("span");
-    const node = element("div", {}, element("h4", {}, modality + " ", total));
+    const node = element("div", {}, element("h3", {}, modality + " ", total));
     const holder = element("div");
     node.append(holder);
     let draw = () => {}, current = null, here = null;

@@ -46,7 +46,7 @@ function background(x, top, bottom, id, names) {
     parts.push(shape("defs", {}, hatch(id)));
     const width = Math.max(0, x(RUN.total) - from);
     parts.push(shape("rect", { fill: `url(#${id})`, x: from, y: top, width, height: bottom - top }));
-    if (width > 80 && names) parts.push(shape("text", { x: from + width / 2, y: (top + bottom) / 2, "text-anchor": "middle", class: "over" }, "not reached"));
+    if (width > 80 && bottom - top > 60 && names) parts.push(shape("text", { x: from + width / 2, y: (top + bottom) / 2, "text-anchor": "middle", class: "over" }, "not reached"));
   }
   return parts;
 }
