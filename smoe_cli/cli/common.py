@@ -24,13 +24,13 @@ set_option = click.option(
 )
 
 
-def load_and_compile(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Loaded, Plan]:
-    """The recipe and its plan. Raises RecipeError with every mistake at its place in the file."""
+def load_and_compile(path: str | Path, overrides: Sequence[str] = (), processes: int = 1) -> tuple[Loaded, Plan]:
+    """The recipe and its plan, with the memory of `processes` devices. Raises RecipeError with every mistake at its place."""
     from smoe_cli.plan import PlanError, compile_plan
     from smoe_cli.recipe import load
 
     loaded = load(path, overrides)
     try:
-        return loaded, compile_plan(loaded.recipe)
+        return loaded, compile_plan(loaded.recipe, processes)
     except PlanError as error:
         raise loaded.error(error.problems) from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from smoe_cli.cli.common import recipe_argument, set_option
+from smoe_cli.cli.common import load_and_compile, recipe_argument, set_option
 
 
 @click.command("plan")
@@ -24,14 +24,7 @@ def command(recipe: Path, overrides: tuple[str, ...], processes: int, as_json: b
     smoe plan recipes/symbiotic-30b-a3b.yaml
     smoe plan recipes/symbiotic-30b-a3b.yaml --processes 64 --set phases.0.accumulate=1
     """
-    from smoe_cli.plan import PlanError, compile_plan
-    from smoe_cli.recipe import load
-
-    loaded = load(recipe, overrides)
-    try:
-        plan = compile_plan(loaded.recipe, processes)
-    except PlanError as error:
-        raise loaded.error(error.problems) from None
+    loaded, plan = load_and_compile(recipe, overrides, processes)
     if as_json:
         click.echo(json.dumps(plan.to_dict(), indent=2))
         return

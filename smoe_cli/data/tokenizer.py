@@ -16,7 +16,7 @@ from smoe_cli.errors import UserError
 from smoe_cli.recipe.models import BytesTokenizer, PretrainedTokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS, IMAGE, IMAGE_END = SPECIALS = ("<pad>", "<bos>", "<eos>", "<image>", "</image>")
 

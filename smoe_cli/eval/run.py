@@ -51,10 +51,9 @@ def evaluate(
     state are left as they were. Raises UserError on bad data and on a model without what a task needs.
     """
     results: list[Result] = []
-    names: list[str] = []
     weights = {"file": "model.safetensors", "sha256": hash_file(model_folder / "model.safetensors")} if model_folder else None
     with evaluating(model):
-        for task in tasks:
+        for task, name in zip(tasks, file_names(phase, tasks), strict=True):
             start = time.monotonic()
             found = _run(model, tokenizer, task, out_dir, batch_size, progress)
             result = dataclasses.replace(
@@ -69,7 +68,7 @@ def evaluate(
             )
             results.append(result)
             if out_dir is not None:
-                write_json(out_dir / f"{_file_name(phase, task.task, names)}.json", result.to_dict())
+                write_json(out_dir / name, result.to_dict())
     return results
 
 
@@ -184,8 +183,8 @@ def _circumstances(model: SymbioticModel, batch_size: int) -> dict[str, Any]:
     }
 
 
-def _file_name(phase: str | None, task: str, names: list[str]) -> str:
-    """`<phase>-<task>`, with a number from the second task of the same name on; remembers it in `names`."""
-    base = f"{phase}-{task}" if phase else task
-    names.append(base)
-    return base if names.count(base) == 1 else f"{base}-{names.count(base)}"
+def file_names(phase: str | None, tasks: Sequence[EvalTask]) -> list[str]:
+    """`<phase>-<task>.json` for each task, with a number from the second task of the same name on."""
+    bases = [f"{phase}-{task.task}" if phase else task.task for task in tasks]
+    numbers = [bases[: i + 1].count(base) for i, base in enumerate(bases)]
+    return [f"{base}.json" if n == 1 else f"{base}-{n}.json" for base, n in zip(bases, numbers, strict=True)]

@@ -12,22 +12,9 @@ from pydantic_core import ErrorDetails
 from smoe_cli.recipe.diagnostics import Problem
 from smoe_cli.recipe.hints import name_help, suggest
 from smoe_cli.recipe.places import Place, place_of
-from smoe_cli.recipe.shapes import (
-    Choice,
-    Fixed,
-    Many,
-    Model,
-    Plain,
-    Shape,
-    Table,
-    Tagged,
-    Words,
-    describe,
-    homes,
-    tagged,
-)
+from smoe_cli.recipe.shapes import Choice, Fixed, Many, Model, Plain, Shape, Table, Tagged, Words, describe, homes
 from smoe_cli.recipe.tree import Key
-from smoe_cli.recipe.words import all_of, did_you_mean, found, nearest, one_of, quote, similar
+from smoe_cli.recipe.words import all_of, found, nearest, one_of, quote, similar
 
 
 def validate(model: type[BaseModel], data: Any) -> tuple[Any, list[Problem]]:
@@ -62,7 +49,10 @@ def _with(data: Any, path: Sequence[Key], value: Any) -> Any:
 
 
 class _Reader:
-    """Reads the errors of one validation. `guesses`: tags that were misspelt, as (path of the mapping, tag, what was meant)."""
+    """Reads the errors of one validation of `data`, whose shape is `shape` and whose path is `base`.
+
+    `guesses`: tags that were misspelt, as (path of the mapping, tag, what was meant).
+    """
 
     def __init__(self, model: type[BaseModel], data: Any, shape: Shape | None = None, base: tuple[Key, ...] = ()):
         self.model, self.data, self.base = model, data, base
@@ -124,9 +114,8 @@ class _Reader:
     def unknown_key(self, place: Place, supposed: set[tuple[Key, ...]]) -> Problem:
         name = place.path[-1]
         message = f"unknown key {quote(str(name))}"
-        holder = tagged(place.holder, place.around) if isinstance(place.holder, Tagged) else place.holder
-        if not isinstance(holder, Model):
-            return Problem(place.path, message, key=True)
+        holder = place.holder
+        assert isinstance(holder, Model)
         absent = [key for key in holder.keys if key not in place.around]
         guess = nearest(name, absent) or nearest(name, holder.keys)
         if guess in absent:
@@ -144,58 +133,38 @@ class _Reader:
             return f"did you mean `{guess}`?"
         return f"the keys here are {', '.join(f'`{key}`' for key in holder.keys)}"
 
+    def wrong_tag(self, place: Place) -> Problem:
+        assert isinstance(place.shape, Tagged)
+        tag, options = place.shape.tag, list(place.shape.options)
+        given = place.value[tag]
+        guess = nearest(given, options) if isinstance(given, str) else None
+        if guess:
+            self.guesses.append((place.path[len(self.base) :], tag, guess))
+        help = f"did you mean `{guess}`?" if guess else None
+        return Problem((*place.path, tag), f"expected {one_of(options)}, found {found(given)}", help)
+
     def wrong_value(self, place: Place, error: ErrorDetails) -> Problem:
         kind, shape, value = error["type"], place.shape, place.value
         if kind == "union_tag_invalid":
-            assert isinstance(shape, Tagged)
-            options, given = list(shape.options), value[shape.tag]
-            guess = nearest(given, options) if isinstance(given, str) else None
-            if guess:
-                self.guesses.append((place.path[len(self.base) :], shape.tag, guess))
-            help = did_you_mean(given, options, "known") if guess else None
-            return Problem((*place.path, shape.tag), f"expected {one_of(options)}, found {found(given)}", help)
+            return self.wrong_tag(place)
         if kind == "string_pattern_mismatch":
             return Problem(place.path, f"{quote(value)} is not a name", name_help(value), place.key)
         if kind == "string_too_long":
             limit = error.get("ctx", {}).get("max_length")
             return Problem(place.path, f"a name has {limit} characters at most, this one has {len(value)}", key=place.key)
-        if kind in ("missing", "too_long", "too_short") and isinstance(place.holder if kind == "missing" else shape, Fixed):
-            path, whole, items = (
-                (place.path[:-1], place.around, place.holder) if kind == "missing" else (place.path, value, shape)
-            )
-            assert items is not None
-            return Problem(path, f"expected {describe(items)}, found {found(whole)}")
+        if kind == "missing" and isinstance(place.holder, Fixed):
+            return Problem(place.path[:-1], f"expected {describe(place.holder)}, found {found(place.around)}")
         if kind == "too_short":
             return Problem(place.path, "at least one entry is needed, this is empty")
-        if shape is None or kind not in _ANSWERED:
+        if shape is None or not (kind in _ANSWERED or kind.endswith("_type")):
             return Problem(place.path, error["msg"][:1].lower() + error["msg"][1:], key=place.key)
         subject = "expected as key: " if place.key else "expected "
         return Problem(place.path, f"{subject}{describe(shape)}, found {found(value)}", suggest(shape, value), place.key)
 
 
-_ANSWERED = {
-    *(
-        "int_type",
-        "int_from_float",
-        "int_parsing",
-        "float_type",
-        "finite_number",
-        "string_type",
-        "bool_type",
-        "tuple_type",
-        "dict_type",
-    ),
-    *(
-        "model_type",
-        "model_attributes_type",
-        "literal_error",
-        "greater_than",
-        "greater_than_equal",
-        "less_than",
-        "less_than_equal",
-    ),
-}
-"""Errors whose answer is what is expected and what was found."""
+_BOUNDS = {"too_long", "greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+_ANSWERED = {"int_from_float", "literal_error", *_BOUNDS}
+"""With those that end in `_type`: errors whose account is what is expected and what was found; others keep pydantic's words."""
 
 
 @cache

@@ -133,8 +133,8 @@ class Latents(Node):
     shift: Annotated[float, Field(gt=0)] = 1.0
     """Training timesteps: t = sigmoid(N(0,1)), then t ← s·t / (1 + (s−1)·t). 1 leaves t as drawn; larger is noisier."""
     prediction: Literal["velocity", "image"] = "velocity"
-    """What the output layer predicts: the velocity itself, or the clean image, from which the velocity follows. `image` is for tokens
-    with more values than the backbone is wide: noise does not fit through it (Li and He 2025, arXiv 2511.13720). Same loss."""
+    """What the output layer predicts: the velocity itself, or the clean image, from which the velocity follows. `image` is for
+    tokens with more values than the backbone is wide: noise does not fit through it (arXiv 2511.13720). Same loss."""
 
 
 class Group(Node):

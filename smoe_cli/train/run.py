@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from smoe_cli.data.tokenizer import load_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.eval.results import table
-from smoe_cli.eval.run import evaluate
+from smoe_cli.eval.run import evaluate, file_names
 from smoe_cli.model.inference import draw
 from smoe_cli.model.io import save_model
 from smoe_cli.model.model import build_model
@@ -37,6 +38,9 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
     PartialState(cpu=not torch.cuda.is_available())
     folder = broadcast_object_list([rundir.choose(recipe.name, run_dir, resume)])[0]
     tracked = list(recipe.training.trackers)
+    for name in tracked:
+        if find_spec(name) is None:  # Accelerate would leave it out and only log so
+            raise UserError(f"training.trackers: `{name}` is not installed", f"pip install 'smoe[{name}]'")
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="bf16" if recipe.training.precision == "bf16" else "no",
@@ -72,14 +76,13 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
                 if trainer.state.step < planned.start + planned.steps:
                     trainer.run_phase(index, display, sample)
                 if accelerator.is_main_process:
-                    _finish_phase(trainer, index, loaded, display)
+                    _finish_phase(trainer, index, display)
                 accelerator.wait_for_everyone()
     finally:
         display.close()
     if accelerator.is_main_process:
         with trainer.weights_for_use() as model:
             save_model(model, tokenizer, folder / "model", loaded.resolved_yaml())
-        rundir.write(folder / "data.json", json.dumps(trainer.state.report, indent=1))
         _conclude(folder, recipe.name, display)
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -106,7 +109,7 @@ def _decide(folder: Path, resume: str, say: Any) -> Path | None:
     return Path(resume)
 
 
-def _finish_phase(trainer: Trainer, index: int, loaded: Loaded, display: Display) -> None:
+def _finish_phase(trainer: Trainer, index: int, display: Display) -> None:
     """Sample grid and evaluation at the end of a phase; what an earlier session has written is left alone."""
     recipe, planned = trainer.recipe, trainer.plan.phases[index]
     end = planned.start + planned.steps
@@ -114,19 +117,13 @@ def _finish_phase(trainer: Trainer, index: int, loaded: Loaded, display: Display
         return
     if draws_images(recipe, index):
         sample(trainer, planned.name)
-    missing = [t for t in recipe.evaluation.tasks if not (trainer.folder / "eval" / f"{planned.name}-{t.task}.json").exists()]
-    if missing:
+    rundir.write(trainer.folder / "data.json", json.dumps(trainer.state.report, indent=1))
+    tasks, out = recipe.evaluation.tasks, trainer.folder / "eval"
+    if not all((out / name).exists() for name in file_names(planned.name, tasks)):
         display.say(f"evaluating after phase {planned.name} …")
         with trainer.weights_for_use() as model:
-            results = evaluate(
-                model,
-                trainer.tokenizer,
-                missing,
-                trainer.folder / "eval",
-                phase=planned.name,
-                step=trainer.state.step,
-                batch_size=50,
-            )
+            step = trainer.state.step
+            results = evaluate(model, trainer.tokenizer, tasks, out, phase=planned.name, step=step, batch_size=50)
         display.console.print(table(results))
 
 

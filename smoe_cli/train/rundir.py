@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def environment(device: str, processes: int) -> dict[str, Any]:
         ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
     return {
-        "smoe": "0.1.0",
+        "smoe": version("smoe"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
