@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from smoe_cli.model.anatomy import Anatomy, anatomy_of
-from smoe_cli.model.experts import rows_of, run_experts
+from smoe_cli.model.experts import gather, rows_of, run_experts
 from smoe_cli.model.routing import LayerRouting, Routing
 from smoe_cli.model.shield import Shielding
 from smoe_cli.plan import Plan
@@ -62,7 +62,7 @@ class SymbioticBlock(nn.Module):
         return (routed_TD + shared_TD).reshape(hidden_states.shape)
 
     def _routed(self, x_TD: Tensor, routing: Routing) -> Tensor:
-        sorted_TD = x_TD if routing.order_T is None else x_TD[routing.order_T]
+        sorted_TD = x_TD if routing.order_T is None else gather(x_TD, routing.order_T)
         logits, weights, ids = zip(
             *(
                 r(rows_of(sorted_TD, start, end))

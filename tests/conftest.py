@@ -1,4 +1,4 @@
-"""One thread, so that sums have one order whatever the machine."""
+"""One thread, so that sums have one order: with several, even plain transformers differs from itself in the last bit."""
 
 from __future__ import annotations
 
