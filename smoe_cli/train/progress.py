@@ -16,12 +16,12 @@ from smoe_cli.plan import Plan
 class Display:
     """Phase, step, losses, tokens/s, time left, group utilisation. `silent` for processes other than the first."""
 
-    def __init__(self, plan: Plan, first_step: int, silent: bool = False):
+    def __init__(self, plan: Plan, silent: bool = False):
         self.plan, self.silent = plan, silent
         self.console = Console(quiet=silent, highlight=False, soft_wrap=True)
         self.live: Live | None = None
         self.line: Mapping[str, float] = {}
-        self.step, self.rate = first_step, 0.0
+        self.step, self.rate = 0, 0.0
         self.began: tuple[float, int] | None = None
         self.bar = Progress(
             SpinnerColumn(),
@@ -30,8 +30,13 @@ class Display:
             MofNCompleteColumn(),
             TextColumn("{task.fields[eta]}"),
         )
-        self.task = self.bar.add_task("", total=plan.total_steps, completed=first_step, eta="")
-        if self.console.is_terminal and not silent:
+        self.task = self.bar.add_task("", total=plan.total_steps, eta="")
+
+    def start(self, step: int) -> None:
+        """Training begins at this step: show the live block if there is a terminal."""
+        self.step = step
+        self.bar.update(self.task, completed=step)
+        if self.console.is_terminal and not self.silent:
             self.live = Live(self._render(), console=self.console, refresh_per_second=4)
             self.live.start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,7 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
         accelerator.init_trackers(recipe.name, config={"recipe": recipe.name, "seed": recipe.seed})
     tokenizer = load_tokenizer(recipe.model.tokenizer)
     trainer = Trainer(recipe, plan, build_model(recipe, plan), tokenizer, folder, accelerator)
-    display = Display(plan, 0, silent=not accelerator.is_main_process)
-    display.close()
+    display = Display(plan, silent=not accelerator.is_main_process)
     found = _decide(folder, resume, display.say)
     if found is not None:
         trainer.restore(found)
@@ -69,7 +69,7 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
         display.say(
             f"starting {recipe.name} in {folder}: {plan.total_steps:,} steps, {sum(t.numel for t in plan.tensors):,} parameters"
         )
-    display = Display(plan, trainer.state.step, silent=not accelerator.is_main_process)
+    display.start(trainer.state.step)
     try:
         with graceful_signals(trainer), trainer.open_files():
             for index, planned in enumerate(plan.phases):
@@ -83,7 +83,7 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
     if accelerator.is_main_process:
         with trainer.weights_for_use() as model:
             save_model(model, tokenizer, folder / "model", loaded.resolved_yaml())
-        _conclude(folder, recipe.name, display)
+        _conclude(folder, trainer, display)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return folder
@@ -141,14 +141,18 @@ def sample(trainer: Trainer, phase: str) -> None:
     lines.file.close()
 
 
-def _conclude(folder: Path, name: str, display: Display) -> None:
+def _conclude(folder: Path, trainer: Trainer, display: Display) -> None:
     """The last lines: what was reached, where to look, what to try next."""
     results = [json.loads(p.read_text()) for p in (folder / "eval").glob("*.json")]
-    for result in sorted((r for r in results if "step" in r), key=lambda r: (r["step"], r["task"])):
+    for result in sorted((r for r in results if r.get("step") is not None), key=lambda r: (r["step"], r["task"])):
         display.say(f"{result['name']} after {result['phase']}: {result['correct']}/{result['total']} = {result['score']:.1%}")
-    grids = sorted((folder / "samples").glob("*.png"))
-    if grids:
+    for source, counts in trainer.state.report.items():
+        if counts["skipped"]:
+            reasons = ", ".join(f"{reason} ({n})" for reason, n in counts["reasons"].items())
+            display.say(f"skipped {counts['skipped']:,} rows of {source}: {reasons}")
+    if grids := sorted((folder / "samples").glob("*.png")):
         display.say(f"samples: {grids[-1]}")
-    report = write_report(folder)
-    display.say(f"report:  {report}")
-    display.say(f'next:    smoe generate {folder} --prompt "42"')
+    display.say(f"report:  {write_report(folder)}")
+    prompts = trainer.recipe.training.sampling.prompts
+    next_command = f"smoe generate {folder} --prompt {shlex.quote(prompts[0])}" if prompts else f"smoe eval {folder}"
+    display.say(f"next:    {next_command}")
