@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from smoe_cli.cli.common import load_and_compile, recipe_argument, set_option
+from smoe_cli.errors import Failure
 
 
 @click.command("train")
@@ -32,11 +34,22 @@ def command(recipe: Path, overrides: tuple[str, ...], run_dir: Path | None, resu
     """
     loaded, plan = load_and_compile(recipe, overrides)
 
+    import torch
+
     from smoe_cli.train.loop import Stopped
     from smoe_cli.train.run import train
 
     try:
         train(loaded, plan, run_dir, resume)
     except Stopped as stopped:
-        click.echo(f"{stopped}; a checkpoint is saved. Go on with the same command.", err=True)
+        settings = [part for override in overrides for part in ("--set", override)]
+        command = shlex.join(["smoe", "train", str(recipe), *settings, "--run-dir", str(stopped.folder)])
+        click.echo(f"{stopped}; a checkpoint is saved. Go on with: {command}", err=True)
         raise SystemExit(128 + stopped.signal) from None
+    except torch.OutOfMemoryError as error:
+        help = (
+            "raise `accumulate` of the phase or set training.activation_checkpointing, then run the same command again"
+        )
+        raise Failure(f"out of memory: {str(error).splitlines()[0]}", help) from None
+    except OSError as error:
+        raise Failure(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}") from None

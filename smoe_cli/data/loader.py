@@ -143,7 +143,7 @@ class PhaseLoader:
             self._state |= {f"rows/{source.name}": source.rows for source in self._stream.sources}
             rows = [item.row for item in step]
             batches = [collate(rows[i : i + per_batch], self._stream.builder) for i in range(0, len(rows), per_batch)]
-            yield Step(batches, dict(self._state), _counts(batches))
+            yield Step(batches, dict(self._state), counts_of(batches))
 
     def _received(self, item: _Filled | SmoeError) -> _Filled:
         if isinstance(item, SmoeError):
@@ -238,7 +238,9 @@ def _divisor(n: int, most: int) -> int:
     return next((d for d in range(min(n, most), 0, -1) if n % d == 0), 0)
 
 
-def _counts(batches: Sequence[Batch]) -> dict[str, int]:
+def counts_of(batches: Sequence[Batch]) -> dict[str, int]:
+    """The `counts` of a Step, from its micro-batches."""
+
     def count(key: str, value: int) -> int:
         return sum(int((batch[key] == value).sum()) for batch in batches)
 

@@ -56,14 +56,14 @@ def _no_rows(module: Any, x_TD: Tensor, weights_TK: Tensor) -> Tensor:
 
 
 def _sortable(module: Any) -> bool:
-    return bool(
-        module.config._experts_implementation == "grouped_mm"
-        and module.has_gate
-        and not module.has_bias
-        and not module.is_transposed
-        and not module.has_post_expert_norm
-        and not module._is_expert_parallel
-    )
+    """Whether the one-sort path computes what the family's own module would. Otherwise the module itself is called."""
+    standard = module.has_gate and not (module.has_bias or module.is_transposed)
+    special = any(
+        getattr(module, name, False) for name in ("has_post_expert_norm", "_is_expert_parallel")
+    )  # newer transformers
+    weight = module.gate_up_proj
+    supported = weight.device.type != "cuda" or torch.cuda.get_device_capability(weight.device) >= (8, 0)
+    return bool(module.config._experts_implementation == "grouped_mm" and standard and not special and supported)
 
 
 def _restore(parts: Sequence[Tensor], routing: Routing) -> Tensor:
@@ -97,8 +97,9 @@ def _one_sort(
     inverse_P[pair_P] = torch.arange(pair_P.numel(), device=pair_P.device)
     dtype = torch.get_autocast_dtype(x_TD.device.type) if torch.is_autocast_enabled(x_TD.device.type) else x_TD.dtype
     parts = []
-    for module, base, (start, end) in zip(experts, first, routing.bounds(), strict=True):
-        if start == end and not torch.is_grad_enabled():
+    for module, base, w, (start, end) in zip(experts, first, weights, routing.bounds(), strict=True):
+        if start == end:
+            parts.append(_no_rows(module, x_TD, w))
             continue
         lo, hi = start * top_k, end * top_k
         ends = ends_E[base : base + module.num_experts] - lo if lo else ends_E[base : base + module.num_experts]

@@ -39,16 +39,20 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `folder` when the block ends well, replacing a previous one; all or nothing."""
+    """A temporary sibling that becomes `folder` when the block ends well: what stands under that name is never half written.
+
+    A previous folder is moved aside for the exchange and then removed. A process that is killed leaves `.<name>.*` behind.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield work
-        for path in work.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        work.chmod(0o755)
+        umask = os.umask(0)
+        os.umask(umask)
+        for path in [work, *work.rglob("*")]:
+            # safetensors and mkdtemp make private files; these get the modes that any other file of the user has
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+            _sync(path)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             os.replace(folder, old / "old")
@@ -56,11 +60,17 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(work, folder)
-        descriptor = os.open(folder.parent, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_manifest(folder: Path) -> None:
@@ -73,17 +83,21 @@ def write_manifest(folder: Path) -> None:
 def check_manifest(folder: Path) -> None:
     """Raise UserError naming the first file that is missing or damaged."""
     try:
-        entries = json.loads((folder / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        entries = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / MANIFEST}: unreadable ({error})", "the folder is incomplete or damaged") from error
-    for name, entry in entries.items():
+    help = "copy the folder again, or use an earlier one"
+    for name, (size, digest) in entries.items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path}: missing, although the manifest lists it", "copy the folder again, or use an earlier one")
-        if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
-            raise UserError(
-                f"{path}: damaged (its bytes are not those of the manifest)", "copy the folder again, or use an earlier one"
-            )
+            raise UserError(f"{path}: missing, although the manifest lists it", help)
+        if path.stat().st_size != size or sha256(path) != digest:
+            raise UserError(f"{path}: damaged (its bytes are not those of the manifest)", help)
+    unlisted = {str(p.relative_to(folder)) for p in folder.rglob("*.safetensors")} - entries.keys()
+    if unlisted or not any(name.endswith(".safetensors") for name in entries):
+        what = f"does not list {', '.join(sorted(unlisted))}" if unlisted else "lists no weights"
+        raise UserError(f"{folder / MANIFEST}: {what}", "the folder is incomplete or damaged")
 
 
 def own_tensors(model: SymbioticModel, plan: Plan) -> dict[str, Tensor]:

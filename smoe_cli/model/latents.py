@@ -50,6 +50,11 @@ def grid_positions(rows: int, columns: int, width: int) -> Tensor:
     return nn.functional.pad(both, (0, width - both.shape[-1]))
 
 
+def target_velocity(x0: Tensor, noise: Tensor, x_t: Tensor, t_N: Tensor, prediction: str) -> Tensor:
+    """ε − x0; where the image is predicted, the same as (x_t − x0) / t with t bounded, so that the right image has no loss."""
+    return noise - x0 if prediction == "velocity" else (x_t - x0) / t_N.clamp_min(SMALLEST_T)[:, None, None]
+
+
 def noised(x0: Tensor, noise: Tensor, t_N: Tensor) -> Tensor:
     """x_t = (1 − t)·x0 + t·ε for (N, P, V) tensors and one t for each image."""
     t = t_N[:, None, None]

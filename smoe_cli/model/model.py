@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from smoe_cli.errors import Failure
-from smoe_cli.model.latents import LatentInterface, noised
+from smoe_cli.model.latents import LatentInterface, noised, target_velocity
 from smoe_cli.model.mask import Layout, dense
 from smoe_cli.model.routing import VAE, VIT, LayerRouting, Routing, RowShield
 from smoe_cli.model.surgery import operate
@@ -116,8 +116,9 @@ class SymbioticModel(nn.Module):
         target = None
         if self.latents is not None:
             x0 = self.latents.encode(batch["vae_pixels"])
-            target = batch["noise"] - x0
-            batch["noisy_latents"] = noised(x0, batch["noise"], batch["timestep"])
+            t_N = batch["timestep"]
+            x_t = batch["noisy_latents"] = noised(x0, batch["noise"], t_N)
+            target = target_velocity(x0, batch["noise"], x_t, t_N, self.latents.prediction)
         routing = Routing.of(
             modality_T, self.group_of, len(self.plan.groups), document_T >= 0, row_shields(shields, modality_T), record
         )
@@ -129,13 +130,17 @@ class SymbioticModel(nn.Module):
             routing=routing,
         ).last_hidden_state
         hidden_TD = hidden_BSD.flatten(0, 1)
+        if record and len(routing.layers) != len(self.backbone.model.layers):
+            raise Failure(
+                "the decoder did not pass the routing on to its layers", "this version of transformers is not supported"
+            )
 
         targets_T = batch["targets"].flatten()
         at = (targets_T >= 0).nonzero().squeeze(1)
         nll = F.cross_entropy(self.backbone.lm_head(hidden_TD[at]).float(), targets_T[at], reduction="none")
         source_T = batch["source"].flatten()[at]
         outputs = Outputs(
-            text_losses=zeros.index_add(0, source_T, nll),
+            text_losses=_by_source(source_T, nll, sources),
             text_counts=torch.bincount(source_T, minlength=sources),
             flow_losses=zeros,
             flow_counts=zeros.long(),
@@ -146,7 +151,7 @@ class SymbioticModel(nn.Module):
             hidden_NPD = hidden_TD[at_latents].unflatten(0, target.shape[:2])
             velocity = self.latents.velocity(hidden_NPD, batch["noisy_latents"], batch["timestep"])
             error_N = (velocity - target.float()).square().flatten(1).sum(1)
-            outputs.flow_losses = zeros.index_add(0, batch["vae_source"], error_N)
+            outputs.flow_losses = _by_source(batch["vae_source"], error_N, sources)
             outputs.flow_counts = torch.bincount(batch["vae_source"], minlength=sources) * target.shape[1:].numel()
         return outputs
 
@@ -156,6 +161,11 @@ class SymbioticModel(nn.Module):
         if self.recipe.training.attention == "sdpa":
             return visible
         return torch.zeros(visible.shape, device=visible.device).masked_fill(~visible, torch.finfo(torch.float32).min)
+
+
+def _by_source(source_N: Tensor, value_N: Tensor, sources: int) -> Tensor:
+    """(F,) sums of float32 values by source; unlike `index_add`, the same bits every time on CUDA too."""
+    return (F.one_hot(source_N, sources) * value_N.unsqueeze(-1)).sum(0)
 
 
 def row_shields(shields: Sequence[ActiveShield], modality_T: Tensor) -> tuple[RowShield, ...]:

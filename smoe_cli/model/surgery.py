@@ -57,8 +57,8 @@ class SymbioticBlock(nn.Module):
                 shared_TD = F.sigmoid(self.shared_expert_gate(x_TD)) * shared_TD
         shared_TD = shielding.output(shared_TD)
         if self.bypass_shared:
-            bypass_T = torch.isin(routing.modality_T, torch.tensor(self.bypass_shared, device=x_TD.device))
-            shared_TD = shared_TD.masked_fill(bypass_T.unsqueeze(-1), 0.0)
+            bypass_T1 = torch.stack([routing.modality_T == m for m in self.bypass_shared]).any(0).unsqueeze(-1)
+            shared_TD = shared_TD.masked_fill(bypass_T1, 0.0)
         return (routed_TD + shared_TD).reshape(hidden_states.shape)
 
     def _routed(self, x_TD: Tensor, routing: Routing) -> Tensor:
@@ -87,14 +87,17 @@ def _observe(logits: Sequence[Tensor], ids: Sequence[Tensor], routing: Routing) 
         valid_T = torch.ones_like(modality_T, dtype=torch.bool) if routing.valid_T is None else routing.valid_T[tokens]
         slot_TK = (modality_T * total + base).unsqueeze(-1) + i_TK
         counts.scatter_add_(0, slot_TK.reshape(-1), valid_T.long().unsqueeze(-1).expand_as(i_TK).reshape(-1))
-        sums.append(valid_T.float() @ z_TE.float().softmax(-1))
+        sums.append((valid_T.unsqueeze(-1) * z_TE.float().softmax(-1)).sum(0))  # no matmul: autocast would make it bfloat16
         base += z_TE.shape[-1]
     return LayerRouting(counts.view(len(MODALITIES), total), tuple(sums))
 
 
 def _pick(module: nn.Module, pick_E: Tensor, anatomy: Anatomy) -> nn.Module:
     """The same class with only the chosen experts: first dimension of every parameter, in ascending order of index."""
-    picked = copy.copy(module)  # shares everything but what is replaced below
+    picked = copy.copy(module)
+    for name, value in vars(module).items():
+        if isinstance(value, dict):
+            setattr(picked, name, type(value)(value))  # hooks of one group are not those of another
     picked._parameters = {
         name: nn.Parameter(p.detach()[pick_E.to(p.device)].clone(), requires_grad=p.requires_grad)
         for name, p in module.named_parameters(recurse=False)

@@ -26,6 +26,7 @@ from smoe_cli.errors import UserError
 from smoe_cli.model.io import atomic_folder, check_manifest, copy_into, read_tensors, write_manifest
 
 PREFIX = "step-"
+VERSION = 1
 
 
 @dataclass
@@ -63,11 +64,26 @@ def save(
             save_file(ema, work / "ema.safetensors")
         save_file({n: t.contiguous() for n, t in state.extra.items()}, work / "extra.safetensors")
         fields = {k: v for k, v in vars(state).items() if k != "extra"}
-        (work / "state.json").write_text(json.dumps({"version": 1, **fields}))
+        (work / "state.json").write_text(json.dumps({"version": VERSION, **fields}))
         write_manifest(work)
     for old in folders(root)[:-keep]:
         shutil.rmtree(old)
     return folder
+
+
+def set_aside(root: Path, step: int, say: Callable[[str], None]) -> None:
+    """Rename checkpoints of later steps, which belong to a course that the run no longer follows, and clear unfinished ones.
+
+    They would otherwise count as the newest: kept instead of those now written, and resumed from.
+    """
+    for folder in folders(root):
+        if int(folder.name[len(PREFIX) :]) > step:
+            names = (root / f"aside-{folder.name}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
+            aside = next(name for name in names if not name.exists())
+            folder.rename(aside)
+            say(f"set aside: {folder.name} is now {aside}")
+    for unfinished in root.glob(f".{PREFIX}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: dict[str, Tensor] | None) -> State:
@@ -75,7 +91,10 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, em
     check_manifest(folder)
     try:
         fields = json.loads((folder / "state.json").read_text())
-        fields.pop("version")
+        if (version := fields.pop("version")) != VERSION:
+            raise UserError(
+                f"{folder}: a checkpoint of version {version}; this is version {VERSION}", "use the smoe that wrote it"
+            )
         state = State(**fields)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder / 'state.json'}: unreadable ({error})", "resume from another checkpoint") from error

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 class Average:
     """average ← d·average + (1 − d)·weights after every step, with d = min(decay, (1 + n) / (10 + n)) after n steps."""
 
-    def __init__(self, model: nn.Module, decay: float):
-        self.decay, self.updates = decay, 0
+    def __init__(self, model: nn.Module, decay: float, names: frozenset[str]):
+        """names: parameters that some phase trains; they go on converging while another phase freezes them."""
+        self.decay, self.updates, self.names = decay, 0, names
         self.tensors = {n: p.detach().clone() for n, p in model.named_parameters()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the weights after a step. Frozen parameters equal their average already and are left alone."""
+        """Take in the weights after a step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        moving = [(self.tensors[n], p) for n, p in model.named_parameters() if p.requires_grad]
+        moving = [(self.tensors[n], p) for n, p in model.named_parameters() if n in self.names]
         torch._foreach_lerp_([a for a, _ in moving], [p for _, p in moving], 1 - decay)
         self.updates += 1
 

@@ -30,7 +30,7 @@ from smoe_cli.plan.schedule import learning_rate, shield_factor
 from smoe_cli.recipe.models import MODALITIES, Recipe
 from smoe_cli.train import checkpoint
 from smoe_cli.train.ema import Average
-from smoe_cli.train.losses import Balance, count, micro_loss
+from smoe_cli.train.losses import Balance, denominators, micro_loss
 from smoe_cli.train.metrics import JsonLines, Window, utilisation_and_capacity, window_line
 from smoe_cli.train.optimizer import build_optimizer, freeze, role_of_parameters
 from smoe_cli.train.progress import Display
@@ -40,9 +40,9 @@ from smoe_cli.train.samples import draws_images
 class Stopped(Exception):
     """Ctrl-C or SIGTERM: the step was finished and a checkpoint saved. `signal` is its number."""
 
-    def __init__(self, number: int, step: int):
+    def __init__(self, number: int, step: int, folder: Path):
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
-        self.signal, self.step = number, step
+        self.signal, self.step, self.folder = number, step, folder
 
 
 class Trainer:
@@ -61,13 +61,15 @@ class Trainer:
         self.model = model.to(accelerator.device)
         self.roles = role_of_parameters(self.model, plan)
         self.optimizer = build_optimizer(self.model, plan, recipe.training.optimizer)
-        self.average = Average(self.model, recipe.training.ema.decay) if recipe.training.ema else None
+        trained = {role for phase in plan.phases for role in phase.rates}
+        names = frozenset(n for n, role in self.roles.items() if role in trained)
+        self.average = Average(self.model, recipe.training.ema.decay, names) if recipe.training.ema else None
         self.balance = Balance(plan, accelerator.device)
         self.window = Window()
         self.state = checkpoint.State()
         self.source_names = tuple(recipe.data.sources)
         self.tokens_seen, self.clock = 0, time.monotonic()
-        self.stop_signal = 0
+        self.stop_signal, self.in_steps = 0, False
 
     # ------------------------------------------------------------------------------------------------------- resume
 
@@ -116,7 +118,8 @@ class Trainer:
     def open_files(self) -> Iterator[None]:
         """Metric files, cut back to the step that the run continues from."""
         if self.accelerator.is_main_process:
-            self.files = [JsonLines(self.folder / f"{n}.jsonl", self.state.step) for n in ("metrics", "routing", "timings")]
+            names = ("metrics", "routing", "timings", "samples")
+            self.files = [JsonLines(self.folder / f"{n}.jsonl", self.state.step) for n in names]
         try:
             yield
         finally:
@@ -162,7 +165,9 @@ class Trainer:
         every, grid_every = self.recipe.training.checkpoints.every, self.recipe.training.sampling.every
         draws = draws_images(self.recipe, index)
         steps = iter(loader)
-        while self.state.step < end:
+        stop = 0
+        self.in_steps = True
+        while self.state.step < end and not stop:
             in_phase = self.state.step - planned.start
             for group in optimizer.param_groups:
                 role = group["role"]
@@ -173,11 +178,7 @@ class Trainer:
             self.state.step += 1
             self.state.data = step.state
             self._after_step(phase.name, planned.rates, in_phase, phase, shields, display)
-            stop = (
-                int(accelerator.reduce(torch.tensor(self.stop_signal, device=accelerator.device), "sum"))
-                if self._distributed
-                else self.stop_signal
-            )
+            stop = int(self._reduce(torch.tensor(self.stop_signal, device=accelerator.device), "max"))
             if grid_every and draws and self.state.step % grid_every == 0 and accelerator.is_main_process:
                 sample(self, phase.name)
             if stop or self.state.step % every == 0 or self.state.step == end:
@@ -185,62 +186,60 @@ class Trainer:
                     self.state.report = _merged(self.state.report, gather_object([loader.report()]))
                     self.state.data = {}  # the next phase draws from lanes of its own
                 self.save()
-            if stop:
-                self.stop_signal = self.stop_signal or signal.SIGTERM  # another process was asked
-                break
+        self.in_steps = False
         accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
         accelerator.free_memory()
-        if self.stop_signal:
-            raise Stopped(self.stop_signal, self.state.step)
+        if stop:
+            raise Stopped(stop, self.state.step, self.folder)
 
-    @property
-    def _distributed(self) -> bool:
-        return self.accelerator.num_processes > 1
-
-    def _sum(self, tensor: Tensor) -> Tensor:
-        return self.accelerator.reduce(tensor, "sum") if self._distributed else tensor
+    def _reduce(self, tensor: Tensor, how: str = "sum") -> Tensor:
+        """The same tensor on every process: summed, or the largest of each value."""
+        if self.accelerator.num_processes == 1:
+            return tensor
+        return self.accelerator.gather(tensor[None]).amax(0) if how == "max" else self.accelerator.reduce(tensor, how)
 
     def _step(self, wrapped: torch.nn.Module, step: Step, weights: Any, shields: list[ActiveShield]) -> None:
         """One optimizer step: all micro-batches, clipping, AdamW; skipped if anything is not finite."""
         accelerator, window, device = self.accelerator, self.window, self.accelerator.device
         batches = [{k: v.to(device, non_blocking=True) for k, v in batch.items()} for batch in step.micro_batches]
-        denominators = count(batches, self.plan, self._sum)
+        over = denominators(step.counts, self.plan, device, self._reduce)
         parts, routing = [], []
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             with nullcontext() if last else accelerator.no_sync(wrapped):
                 outputs = wrapped(batch, shields)
-                # data parallelism averages gradients over processes; the loss is a sum over them
-                accelerator.backward(micro_loss(outputs, weights, denominators, self.balance) * accelerator.num_processes)
+                # Data parallelism averages gradients over processes; the loss is a sum over them. Not `accelerator.backward`,
+                # which divides by an accumulation that its environment sets behind our back.
+                (micro_loss(outputs, weights, over, self.balance) * accelerator.num_processes).backward()
             parts.append(
                 torch.stack([outputs.text_losses, outputs.text_counts, outputs.flow_losses, outputs.flow_counts])
                 .detach()
                 .double()
             )
-            routing.append(outputs.routing)
-        sums_4F = self._sum(torch.stack(parts).sum(0))
+            routing.append([LayerRouting(r.counts_ME, tuple(s.detach() for s in r.prob_sums)) for r in outputs.routing])
+        sums_4F = self._reduce(torch.stack(parts).sum(0))
         counts_LME, prob_sums = self._routing(routing)
-        balance = self.balance.update(counts_LME, prob_sums, denominators)
+        balance = self.balance.update(counts_LME, prob_sums, over)
         total = (
-            weights.text * sums_4F[0].sum() / max(denominators.text, 1.0)
-            + weights.flow * sums_4F[2].sum() / max(denominators.flow, 1.0)
+            weights.text * sums_4F[0].sum() / max(over.text, 1.0)
+            + weights.flow * sums_4F[2].sum() / max(over.flow, 1.0)
             + weights.balance * balance
         )
         norms = self._gradient_norms()
         norm = torch.stack(list(norms.values())).norm()
         if bool(torch.isfinite(total) & torch.isfinite(norm)):
             if (limit := self.recipe.training.clip_norm) is not None:
-                accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], limit)
+                torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), limit, norm)
             self.optimizer.step()
             if self.average:
                 self.average.update(self.model)
             self.state.skipped_in_row = 0
-            self._record(sums_4F, float(total), float(balance), norms, float(norm), counts_LME, denominators.modalities)
+            self._record(sums_4F, float(total), float(balance), norms, float(norm), counts_LME, over.modalities)
         else:
             self._skip(float(total), norms)
         self.optimizer.zero_grad(set_to_none=True)
-        window.add("tokens", torch.tensor(denominators.modalities))
-        self.tokens_seen += int(sum(denominators.modalities))
+        window.add("tokens", torch.tensor(over.modalities))
+        self.tokens_seen += int(sum(over.modalities))
 
     def _skip(self, total: float, norms: dict[str, Tensor]) -> None:
         self.state.skipped += 1
@@ -264,11 +263,13 @@ class Trainer:
 
     def _routing(self, micro_batches: list[list[LayerRouting]]) -> tuple[Tensor, list[Tensor]]:
         """Global assignments (L, M, E) and per group probability sums (L, E_g) of the step."""
-        counts = self._sum(torch.stack([torch.stack([layer.counts_ME for layer in layers]) for layers in micro_batches]).sum(0))
+        counts = self._reduce(
+            torch.stack([torch.stack([layer.counts_ME for layer in layers]) for layers in micro_batches]).sum(0)
+        )
         sums = []
         for g in range(len(self.plan.groups)):
-            per_batch = [torch.stack([layer.prob_sums[g].detach() for layer in layers]) for layers in micro_batches]
-            sums.append(self._sum(torch.stack(per_batch).sum(0)))
+            per_batch = [torch.stack([layer.prob_sums[g] for layer in layers]) for layers in micro_batches]
+            sums.append(self._reduce(torch.stack(per_batch).sum(0)))
         return counts, sums
 
     def _record(
@@ -287,7 +288,8 @@ class Trainer:
         for name, value in (("loss/total", total), ("loss/balance", balance), ("grad_norm", norm)):
             window.add(name, value)
             window.add(f"{name}#", 1)
-        for role, role_norm in norms.items():
+        values = torch.stack(list(norms.values())).tolist()  # one wait for the device, not one for each role
+        for role, role_norm in zip(norms, values, strict=True):
             window.add(f"grad_norm/{role}", role_norm)
             window.add(f"grad_norm/{role}#", 1)
         counts = counts_LME.cpu()
@@ -313,7 +315,7 @@ class Trainer:
             line |= {f"shield/{shield.module}/{modality}": shield.factor for modality in shield.modalities}
         line["skipped_steps"] = self.state.skipped
         if self.accelerator.is_main_process:
-            metrics, routing, timings = self.files
+            metrics, routing, timings, _ = self.files
             metrics.write(line)
             timings.write({"step": step, "seconds": round(now - self.clock, 3), "tokens_per_second": round(speed, 1)})
             if "counts" in self.window.sums:
@@ -347,12 +349,17 @@ def _merged(before: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, An
 
 @contextmanager
 def graceful_signals(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second one interrupts at once."""
+    """The first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second one interrupts at once.
+
+    Between phases everything is saved already: evaluation and drawing are left there, and done when the run goes on.
+    """
 
     def ask(number: int, frame: FrameType | None) -> None:
         if trainer.stop_signal:
             raise KeyboardInterrupt
         trainer.stop_signal = number
+        if not trainer.in_steps:
+            raise Stopped(number, trainer.state.step, trainer.folder)
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -9,14 +9,13 @@ Suffixes: L layers, M modalities, E experts (numbered group after group), F data
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from smoe_cli.model.model import Outputs
-from smoe_cli.model.routing import VAE
 from smoe_cli.plan import Plan
 from smoe_cli.recipe.models import MODALITIES, LossWeights
 
@@ -33,21 +32,14 @@ class Denominators:
     modalities: tuple[float, ...]
 
 
-def count(batches: Sequence[dict[str, Tensor]], plan: Plan, reduce_sum: Reduce) -> Denominators:
-    """Count a step before running it. reduce_sum adds a tensor over the processes."""
-    tokens_M = torch.zeros(len(MODALITIES), dtype=torch.long)
-    text = torch.zeros(1, dtype=torch.long)
-    for batch in batches:
-        valid = batch["document"] >= 0
-        tokens_M += torch.bincount(batch["modality"][valid], minlength=len(MODALITIES)).cpu()
-        text += (batch["targets"] >= 0).sum().cpu()
-    *modalities, text_total = reduce_sum(torch.cat([tokens_M, text]).to(batches[0]["targets"].device)).tolist()
+def denominators(counts: Mapping[str, int], plan: Plan, device: torch.device, reduce_sum: Reduce) -> Denominators:
+    """From the loader's counts of this process's part of the step. reduce_sum adds a tensor over the processes."""
+    names = [*(f"tokens/{m}" for m in MODALITIES), "targets", "latents"]
+    *modalities, text, flow = reduce_sum(torch.tensor([counts[n] for n in names], device=device)).tolist()
     groups = [0.0] * len(plan.groups)
     for modality, group in plan.group_of.items():
         groups[group] += modalities[MODALITIES.index(modality)]
-    return Denominators(
-        float(text_total), modalities[VAE] * float(plan.latent_dim), tuple(groups), tuple(map(float, modalities))
-    )
+    return Denominators(float(text), float(flow), tuple(groups), tuple(map(float, modalities)))
 
 
 class Balance:
@@ -64,34 +56,34 @@ class Balance:
         layers = len(plan.groups[0].experts)
         self.fraction_LE = torch.cat([torch.full((layers, n), 1.0 / n, device=device) for n in self.sizes], dim=1)
 
-    def loss(self, outputs: Outputs, denominators: Denominators) -> Tensor:
+    def loss(self, outputs: Outputs, over: Denominators) -> Tensor:
         """This micro-batch's share of the step's balance loss, with gradient."""
         return self._sum(
-            [torch.stack(sums) for sums in zip(*(layer.prob_sums for layer in outputs.routing), strict=True)], denominators
+            [torch.stack(sums) for sums in zip(*(layer.prob_sums for layer in outputs.routing), strict=True)], over
         )
 
-    def update(self, counts_LME: Tensor, prob_sums: Sequence[Tensor], denominators: Denominators) -> Tensor:
+    def update(self, counts_LME: Tensor, prob_sums: Sequence[Tensor], over: Denominators) -> Tensor:
         """Take in the step's global counts (L, M, E) and probability sums (L, E_g); returns the step's balance loss."""
         counts = counts_LME.sum(1).float().split(self.sizes, dim=1)
         self.fraction_LE = torch.cat(
             [torch.where((total := c.sum(1, keepdim=True)) > 0, c / total.clamp_min(1), 1.0 / c.shape[1]) for c in counts],
             dim=1,
         )
-        return self._sum(prob_sums, denominators)
+        return self._sum(prob_sums, over)
 
-    def _sum(self, prob_sums: Sequence[Tensor], denominators: Denominators) -> Tensor:
+    def _sum(self, prob_sums: Sequence[Tensor], over: Denominators) -> Tensor:
         fractions = self.fraction_LE.split(self.sizes, dim=1)
         parts = [
             size * (fraction * sums / max(tokens, 1.0)).sum(1).mean()
-            for size, fraction, sums, tokens in zip(self.sizes, fractions, prob_sums, denominators.groups, strict=True)
+            for size, fraction, sums, tokens in zip(self.sizes, fractions, prob_sums, over.groups, strict=True)
         ]
         return torch.stack(parts).sum()
 
 
-def micro_loss(outputs: Outputs, weights: LossWeights, denominators: Denominators, balance: Balance) -> Tensor:
+def micro_loss(outputs: Outputs, weights: LossWeights, over: Denominators, balance: Balance) -> Tensor:
     """This micro-batch's share of the step's loss: shares add up to the loss over micro-batches and processes."""
-    loss = weights.text * outputs.text_losses.sum() / max(denominators.text, 1.0)
-    loss = loss + weights.flow * outputs.flow_losses.sum() / max(denominators.flow, 1.0)
+    loss = weights.text * outputs.text_losses.sum() / max(over.text, 1.0)
+    loss = loss + weights.flow * outputs.flow_losses.sum() / max(over.flow, 1.0)
     if weights.balance and outputs.routing:
-        loss = loss + weights.balance * balance.loss(outputs, denominators)
+        loss = loss + weights.balance * balance.loss(outputs, over)
     return loss

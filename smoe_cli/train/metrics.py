@@ -101,10 +101,10 @@ class JsonLines:
         if path.exists():
             for text in path.read_text().splitlines():
                 try:
-                    line = json.loads(text)
-                except ValueError:
+                    step = json.loads(text)["step"]
+                except (ValueError, KeyError, TypeError):
                     break
-                if line["step"] <= keep_up_to:
+                if step <= keep_up_to:
                     kept.append(text + "\n")
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text("".join(kept))
@@ -115,6 +115,10 @@ class JsonLines:
         """Append one line and hand it to the operating system."""
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines so far."""
+        return [json.loads(text) for text in self.path.read_text().splitlines()]
 
     def sync(self) -> None:
         """Wait until it is on disk."""

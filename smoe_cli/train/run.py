@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
+from transformers import PreTrainedTokenizerFast
 
+from smoe_cli.data.loader import PhaseLoader
 from smoe_cli.data.tokenizer import load_tokenizer
 from smoe_cli.errors import UserError
+from smoe_cli.eval.mmlu_data import load_mmlu
+from smoe_cli.eval.ocr_data import load_ocr
 from smoe_cli.eval.results import table
 from smoe_cli.eval.run import evaluate, file_names
 from smoe_cli.model.inference import draw
 from smoe_cli.model.io import save_model
 from smoe_cli.model.model import build_model
 from smoe_cli.plan import Plan
-from smoe_cli.recipe import Loaded
+from smoe_cli.recipe import Loaded, Recipe
+from smoe_cli.recipe.models import Mmlu, OcrBench
 from smoe_cli.report import write_report
 from smoe_cli.train import checkpoint, rundir
 from smoe_cli.train.loop import Trainer, graceful_signals
-from smoe_cli.train.metrics import JsonLines
 from smoe_cli.train.progress import Display
 from smoe_cli.train.samples import draws_images, grid, save_png
 
@@ -36,57 +43,86 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
     parts do.
     """
     recipe = loaded.recipe
-    PartialState(cpu=not torch.cuda.is_available())
-    folder = broadcast_object_list([rundir.choose(recipe.name, run_dir, resume)])[0]
+    cpu = not torch.cuda.is_available()
+    # evaluation runs on the first process while the others wait, for longer than the ten minutes they would by default
+    state = PartialState(cpu=cpu, timeout=timedelta(days=2))
+    if state.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        raise UserError(
+            f"Accelerate is set up for {state.distributed_type.value}",
+            "smoe trains on one or several CPUs or GPUs, data parallel",
+        )
     tracked = list(recipe.training.trackers)
     for name in tracked:
         if find_spec(name) is None:  # Accelerate would leave it out and only log so
             raise UserError(f"training.trackers: `{name}` is not installed", f"pip install 'smoe[{name}]'")
+    _check_processes(plan, state.num_processes, loaded)
+    tokenizer = load_tokenizer(recipe.model.tokenizer)
+    if state.is_main_process:
+        _check_data(recipe, plan, tokenizer)
+
+    say = Display(plan, silent=not state.is_main_process).say
+    chosen: list[Any] = [None, None]
+    if state.is_main_process:
+        folder = rundir.choose(recipe.name, run_dir, resume)
+        chosen = [folder, _decide(folder, resume, say)]
+    folder, found = broadcast_object_list(chosen)
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
+        cpu=cpu,
         mixed_precision="bf16" if recipe.training.precision == "bf16" else "no",
         log_with=tracked or None,
         project_dir=folder,
     )
-    _check_processes(plan, accelerator.num_processes, loaded)
-    if accelerator.is_main_process:
-        rundir.start(folder, loaded, plan)
-        rundir.write(
-            folder / "environment.json",
-            json.dumps(rundir.environment(str(accelerator.device), accelerator.num_processes), indent=1),
-        )
-    accelerator.wait_for_everyone()
-    if tracked:
-        accelerator.init_trackers(recipe.name, config={"recipe": recipe.name, "seed": recipe.seed})
-    tokenizer = load_tokenizer(recipe.model.tokenizer)
-    trainer = Trainer(recipe, plan, build_model(recipe, plan), tokenizer, folder, accelerator)
-    display = Display(plan, silent=not accelerator.is_main_process)
-    found = _decide(folder, resume, display.say)
-    if found is not None:
-        trainer.restore(found)
-        display.say(f"resuming from {found}: {plan.total_steps - trainer.state.step:,} of {plan.total_steps:,} steps remain")
-    else:
-        display.say(
-            f"starting {recipe.name} in {folder}: {plan.total_steps:,} steps, {sum(t.numel for t in plan.tensors):,} parameters"
-        )
+    with ExitStack() as stack:
+        if state.is_main_process:
+            stack.enter_context(rundir.start(folder, loaded, plan))
+            environment = rundir.environment(str(accelerator.device), accelerator.num_processes)
+            rundir.write(folder / "environment.json", json.dumps(environment, indent=1))
+        accelerator.wait_for_everyone()
+        if tracked:
+            accelerator.init_trackers(recipe.name, config={"recipe": recipe.name, "seed": recipe.seed})
+        trainer = Trainer(recipe, plan, build_model(recipe, plan), tokenizer, folder, accelerator)
+        if found is not None:
+            trainer.restore(found)
+        if state.is_main_process:
+            checkpoint.set_aside(folder / "checkpoints", trainer.state.step, say)
+        if found is not None:
+            say(f"resuming from {found}: {plan.total_steps - trainer.state.step:,} of {plan.total_steps:,} steps remain")
+        else:
+            say(f"starting {recipe.name} in {folder}: {plan.total_steps:,} steps, {plan.parameters.total:,} parameters")
+        _run_phases(trainer)
+        if state.is_main_process:
+            with trainer.weights_for_use() as model:
+                save_model(model, tokenizer, folder / "model", loaded.resolved_yaml())
+            _conclude(folder, trainer, say)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+    return folder
+
+
+def _run_phases(trainer: Trainer) -> None:
+    display = Display(trainer.plan, silent=not trainer.accelerator.is_main_process)
     display.start(trainer.state.step)
     try:
         with graceful_signals(trainer), trainer.open_files():
-            for index, planned in enumerate(plan.phases):
+            for index, planned in enumerate(trainer.plan.phases):
                 if trainer.state.step < planned.start + planned.steps:
                     trainer.run_phase(index, display, sample)
-                if accelerator.is_main_process:
+                if trainer.accelerator.is_main_process:
                     _finish_phase(trainer, index, display)
-                accelerator.wait_for_everyone()
+                trainer.accelerator.wait_for_everyone()
     finally:
         display.close()
-    if accelerator.is_main_process:
-        with trainer.weights_for_use() as model:
-            save_model(model, tokenizer, folder / "model", loaded.resolved_yaml())
-        _conclude(folder, trainer, display)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return folder
+
+
+def _check_data(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Open what later phases and evaluations read, so that a wrong path stops the run now and not after hours."""
+    for index in range(len(plan.phases)):
+        PhaseLoader(recipe, plan, index, tokenizer)
+    for task in recipe.evaluation.tasks:
+        if isinstance(task, Mmlu):
+            load_mmlu(Path(task.data), task.shots)
+        elif isinstance(task, OcrBench):
+            load_ocr(Path(task.data))
 
 
 def _check_processes(plan: Plan, processes: int, loaded: Loaded) -> None:
@@ -119,40 +155,47 @@ def _finish_phase(trainer: Trainer, index: int, display: Display) -> None:
         sample(trainer, planned.name)
     rundir.write(trainer.folder / "data.json", json.dumps(trainer.state.report, indent=1))
     tasks, out = recipe.evaluation.tasks, trainer.folder / "eval"
-    if not all((out / name).exists() for name in file_names(planned.name, tasks)):
-        display.say(f"evaluating after phase {planned.name} …")
-        with trainer.weights_for_use() as model:
-            step = trainer.state.step
-            results = evaluate(model, trainer.tokenizer, tasks, out, phase=planned.name, step=step, batch_size=50)
-        display.console.print(table(results))
+    # what was asked stands beside the results: a resumed run measures again if the recipe now asks for something else
+    asked, record = json.dumps([task.model_dump() for task in tasks]), out / "data" / f"{planned.name}.tasks.json"
+    done = all((out / name).exists() for name in file_names(planned.name, tasks))
+    if done and (not tasks or (record.exists() and record.read_text() == asked)):
+        return
+    display.say(f"evaluating after phase {planned.name} …")
+    with trainer.weights_for_use() as model:
+        results = evaluate(model, trainer.tokenizer, tasks, out, phase=planned.name, step=end, batch_size=50)
+    record.parent.mkdir(exist_ok=True)
+    rundir.write(record, asked)
+    display.console.print(table(results))
 
 
 def sample(trainer: Trainer, phase: str) -> None:
-    """Draw the recipe's prompts and write samples/step-….png, unless it exists."""
+    """Draw the recipe's prompts, write samples/step-….png and its line of samples.jsonl, unless both exist."""
     sampling, step = trainer.recipe.training.sampling, trainer.state.step
+    if not sampling.prompts:
+        return
     file = trainer.folder / "samples" / f"step-{step:08d}.png"
-    if not sampling.prompts or file.exists():
+    line = {"step": step, "phase": phase, "file": f"samples/{file.name}", "prompts": list(sampling.prompts)}
+    lines = trainer.files[-1]
+    if file.exists() and line in lines.read():
         return
     with trainer.weights_for_use() as model:
         images = draw(model, trainer.tokenizer, sampling.prompts, sampling, seed=trainer.recipe.seed)
     save_png(grid(images, sampling.prompts), file)
-    lines = JsonLines(trainer.folder / "samples.jsonl", step - 1)
-    lines.write({"step": step, "phase": phase, "file": f"samples/{file.name}", "prompts": list(sampling.prompts)})
-    lines.file.close()
+    lines.write(line)
 
 
-def _conclude(folder: Path, trainer: Trainer, display: Display) -> None:
+def _conclude(folder: Path, trainer: Trainer, say: Callable[[str], None]) -> None:
     """The last lines: what was reached, where to look, what to try next."""
     results = [json.loads(p.read_text()) for p in (folder / "eval").glob("*.json")]
     for result in sorted((r for r in results if r.get("step") is not None), key=lambda r: (r["step"], r["task"])):
-        display.say(f"{result['name']} after {result['phase']}: {result['correct']}/{result['total']} = {result['score']:.1%}")
+        say(f"{result['name']} after {result['phase']}: {result['correct']}/{result['total']} = {result['score']:.1%}")
     for source, counts in trainer.state.report.items():
         if counts["skipped"]:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in counts["reasons"].items())
-            display.say(f"skipped {counts['skipped']:,} rows of {source}: {reasons}")
+            say(f"skipped {counts['skipped']:,} rows of {source}: {reasons}")
     if grids := sorted((folder / "samples").glob("*.png")):
-        display.say(f"samples: {grids[-1]}")
-    display.say(f"report:  {write_report(folder)}")
+        say(f"samples: {grids[-1]}")
+    say(f"report:  {write_report(folder)}")
     prompts = trainer.recipe.training.sampling.prompts
     next_command = f"smoe generate {folder} --prompt {shlex.quote(prompts[0])}" if prompts else f"smoe eval {folder}"
-    display.say(f"next:    {next_command}")
+    say(f"next:    {next_command}")

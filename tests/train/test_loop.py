@@ -55,7 +55,7 @@ def test_a_single_non_finite_step_is_skipped_and_leaves_no_trace(tmp_path: Path,
 
 def test_average_against_a_loop() -> None:
     model = nn.Linear(3, 2)
-    average = Average(model, 0.9)
+    average = Average(model, 0.9, frozenset({"weight", "bias"}))
     expected = model.weight.detach().clone().double()
     for n in range(20):
         with torch.no_grad():

@@ -7,25 +7,26 @@ import math
 import pytest
 import torch
 
+from smoe_cli.data.loader import counts_of
 from smoe_cli.model.model import build_model
-from smoe_cli.plan import compile_plan
+from smoe_cli.plan import Plan, compile_plan
 from smoe_cli.recipe.models import LossWeights
-from smoe_cli.train.losses import Balance, count, micro_loss
+from smoe_cli.train.losses import Balance, Denominators, denominators, micro_loss
 from smoe_cli.train.metrics import CAPACITY_FACTOR, utilisation_and_capacity
 from tests.helpers import random_batch, tiny
 
 CPU = torch.device("cpu")
 
 
-def same(x: torch.Tensor) -> torch.Tensor:
-    return x
+def count(batches: list[dict[str, torch.Tensor]], plan: Plan) -> Denominators:
+    return denominators(counts_of(batches), plan, CPU, lambda x: x)
 
 
 def test_denominators_count_valid_tokens_only() -> None:
     recipe = tiny()
     plan = compile_plan(recipe)
     batches = [random_batch(recipe, seed=s) for s in (0, 1)]
-    got = count(batches, plan, same)
+    got = count(batches, plan)
     joined = {k: torch.cat([b[k] for b in batches]) for k in batches[0]}
     valid = joined["document"] >= 0
     assert got.text == float((joined["targets"] >= 0).sum())
@@ -42,20 +43,20 @@ def test_balance_equals_the_formula_and_is_one_when_even() -> None:
     counts[:, 2, :4] = 0
     counts[:, :2, 4:] = 0
     sums = [torch.rand(2, 4), torch.rand(2, 2)]
-    denominators = count([random_batch(tiny())], plan, same)
+    over = count([random_batch(tiny())], plan)
     expected = 0.0
     for g, (low, high) in enumerate(((0, 4), (4, 6))):
         for layer in range(2):
             load = counts[layer].sum(0)[low:high].double()
             for i in range(high - low):
-                f, p = load[i] / load.sum(), sums[g][layer, i] / denominators.groups[g]
+                f, p = load[i] / load.sum(), sums[g][layer, i] / over.groups[g]
                 expected += (high - low) * float(f * p) / 2
-    assert float(balance.update(counts, sums, denominators)) == pytest.approx(expected, rel=1e-5)
+    assert float(balance.update(counts, sums, over)) == pytest.approx(expected, rel=1e-5)
 
     even = torch.zeros(2, 3, 6, dtype=torch.long)
     even[:, 0, :4] = even[:, 2, 4:] = 7
-    uniform = [torch.full((2, n), denominators.groups[g] / n) for g, n in enumerate((4, 2))]
-    assert float(balance.update(even, uniform, denominators)) == pytest.approx(2.0)
+    uniform = [torch.full((2, n), over.groups[g] / n) for g, n in enumerate((4, 2))]
+    assert float(balance.update(even, uniform, over)) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 4])
@@ -69,9 +70,9 @@ def test_micro_batches_add_up_to_the_whole(pieces: int) -> None:
         model, balance = build_model(recipe, plan), Balance(plan, CPU)
         balance.fraction_LE = torch.rand(2, 6, generator=torch.Generator().manual_seed(0))
         batches = [{k: torch.cat([r[k] for r in rows[i : i + 4 // n]]) for k in rows[0]} for i in range(0, 4, 4 // n)]
-        denominators, total = count(batches, plan, same), 0.0
+        over, total = count(batches, plan), 0.0
         for batch in batches:
-            loss = micro_loss(model(batch), LossWeights(balance=0.5), denominators, balance)
+            loss = micro_loss(model(batch), LossWeights(balance=0.5), over, balance)
             loss.backward()
             total += loss.item()
         return total, {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
@@ -88,7 +89,7 @@ def test_a_batch_without_targets_or_images_has_a_finite_loss() -> None:
     plan = compile_plan(recipe)
     batch = random_batch(recipe)
     batch["targets"].fill_(-100)
-    loss = micro_loss(build_model(recipe, plan)(batch), LossWeights(), count([batch], plan, same), Balance(plan, CPU))
+    loss = micro_loss(build_model(recipe, plan)(batch), LossWeights(), count([batch], plan), Balance(plan, CPU))
     loss.backward()
     assert math.isfinite(loss.item())
 
