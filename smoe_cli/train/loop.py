@@ -124,7 +124,7 @@ class Trainer:
             yield
         finally:
             for file in getattr(self, "files", []):
-                file.file.close()
+                file.close()
 
     @contextmanager
     def weights_for_use(self) -> Iterator[SymbioticModel]:

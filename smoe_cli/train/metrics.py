@@ -10,7 +10,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -97,22 +97,29 @@ class JsonLines:
     def __init__(self, path: Path, keep_up_to: int):
         """Open for appending after dropping lines of later steps (a resumed run repeats them) and a torn last line."""
         self.path = path
+        self.file: IO[str] | None = None
+        self.cut(keep_up_to)
+
+    def cut(self, keep_up_to: int) -> None:
+        """Drop lines of later steps."""
+        self.close()
         kept = []
-        if path.exists():
-            for text in path.read_text().splitlines():
+        if self.path.exists():
+            for text in self.path.read_text().splitlines():
                 try:
                     step = json.loads(text)["step"]
                 except (ValueError, KeyError, TypeError):
                     break
                 if step <= keep_up_to:
                     kept.append(text + "\n")
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
         temporary.write_text("".join(kept))
-        os.replace(temporary, path)
-        self.file = path.open("a")
+        os.replace(temporary, self.path)
+        self.file = self.path.open("a")
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line and hand it to the operating system."""
+        assert self.file is not None
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
 
@@ -122,4 +129,10 @@ class JsonLines:
 
     def sync(self) -> None:
         """Wait until it is on disk."""
+        assert self.file is not None
         os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.file is not None:
+            self.file.close()

@@ -181,6 +181,7 @@ def sample(trainer: Trainer, phase: str) -> None:
     with trainer.weights_for_use() as model:
         images = draw(model, trainer.tokenizer, sampling.prompts, sampling, seed=trainer.recipe.seed)
     save_png(grid(images, sampling.prompts), file)
+    lines.cut(step - 1)  # a grid of other prompts at this step is replaced
     lines.write(line)
 
 

@@ -59,6 +59,7 @@ def start(folder: Path, loaded: Loaded, plan: Plan) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        lock.close()
         raise UserError(
             f"{folder}: another process is training there", "wait for it, or choose another with --run-dir"
         ) from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
-from smoe_cli.model.latents import noised, patchify, unpatchify
+from smoe_cli.model.latents import LatentInterface, noised, patchify, target_velocity, unpatchify
 from smoe_cli.model.model import ActiveShield, SymbioticModel, build_model
 from smoe_cli.plan import compile_plan
 from tests.helpers import random_batch, tiny
@@ -118,6 +119,23 @@ def test_packed_equals_unpacked() -> None:
         torch.testing.assert_close(got[name], expected[name], rtol=1e-3, atol=2e-3)
 
 
+def test_statistics_are_float32_under_autocast() -> None:
+    model = built()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(random_batch(model.recipe))
+    for layer in out.routing:
+        for total, served in zip(layer.prob_sums, (0, 2), strict=True):
+            assert total.dtype == torch.float32
+            tokens = int(layer.counts_ME[:2].sum() if served == 0 else layer.counts_ME[2].sum()) / 2
+            assert float(total.detach().sum()) == pytest.approx(tokens, rel=1e-5), "probabilities of a token add up to 1"
+
+
+def test_hooks_of_one_group_are_not_those_of_another() -> None:
+    block = built().backbone.model.layers[0].mlp
+    block.experts["generation"].register_forward_hook(lambda *_: None)
+    assert not block.experts["understanding"]._forward_hooks
+
+
 def test_every_parameter_has_a_gradient_whatever_the_batch_holds() -> None:
     """Text only, no image to read, no image to draw: zero gradients, never missing ones."""
     model = built()
@@ -131,6 +149,23 @@ def test_patches_round_trip() -> None:
     x = torch.randn(2, 3, 8, 12)
     assert torch.equal(unpatchify(patchify(x, (4, 2)), (4, 2), (8, 12)), x)
     assert torch.equal(patchify(x, (4, 2))[0, 1], x[0, :, 0:4, 2:4].flatten())
+
+
+def test_the_right_prediction_has_no_loss() -> None:
+    """Whether the velocity or the image is predicted, and however small t is."""
+    x0, noise = torch.randn(5, 3, 7), torch.randn(5, 3, 7)
+    t = torch.tensor([0.001, 0.02, 0.2, 0.7, 1.0])
+    x_t = noised(x0, noise, t)
+    assert torch.equal(target_velocity(x0, noise, x_t, t, "velocity"), noise - x0)
+    spec = tiny(**{"model.latents.prediction": "image"}).model.latents
+    assert spec is not None
+    interface = LatentInterface(spec, 32, 1e-6)
+    interface.proj_out = torch.nn.Identity()  # type: ignore[assignment]
+    interface.norm = torch.nn.Identity()  # type: ignore[assignment]
+    predicted = interface.velocity(x0, x_t, t)
+    torch.testing.assert_close(predicted, target_velocity(x0, noise, x_t, t, "image"), rtol=1e-5, atol=1e-5)
+    large = t >= 0.05
+    torch.testing.assert_close(predicted[large], (noise - x0)[large], rtol=1e-4, atol=1e-4)
 
 
 def test_noising_ends_at_image_and_noise() -> None:

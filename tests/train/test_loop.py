@@ -70,6 +70,19 @@ def test_average_against_a_loop() -> None:
     assert torch.equal(model.weight, own)
 
 
+def test_the_average_of_a_role_goes_on_converging_while_it_is_frozen() -> None:
+    model = nn.Linear(3, 2)
+    average = Average(model, 0.9, frozenset({"weight"}))
+    with torch.no_grad():
+        model.weight += 1.0
+        model.bias += 1.0
+    model.requires_grad_(False)
+    for _ in range(300):
+        average.update(model)
+    torch.testing.assert_close(average.tensors["weight"], model.weight.detach())
+    assert not torch.equal(average.tensors["bias"], model.bias), "trained by no phase, so it never moves and is not averaged"
+
+
 def test_the_final_model_holds_the_averaged_weights(tmp_path: Path) -> None:
     folder = run(tmp_path, **{"training.ema": {"decay": 0.5}})
     final, ema = (load_file(folder / f) for f in ("model/model.safetensors", "checkpoints/step-00000008/ema.safetensors"))
