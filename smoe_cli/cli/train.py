@@ -47,9 +47,7 @@ def command(recipe: Path, overrides: tuple[str, ...], run_dir: Path | None, resu
         click.echo(f"{stopped}; a checkpoint is saved. Go on with: {command}", err=True)
         raise SystemExit(128 + stopped.signal) from None
     except torch.OutOfMemoryError as error:
-        help = (
-            "raise `accumulate` of the phase or set training.activation_checkpointing, then run the same command again"
-        )
+        help = "raise `accumulate` of the phase or set training.activation_checkpointing, then run the same command again"
         raise Failure(f"out of memory: {str(error).splitlines()[0]}", help) from None
     except OSError as error:
         raise Failure(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}") from None

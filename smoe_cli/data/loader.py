@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -183,15 +183,19 @@ class PhaseLoader:
 
 def report_of(states: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """{source: {drawn, skipped, reasons}} summed over the lanes of some states (of all processes, or their union)."""
+    return merge_reports(lane["report"] for state in states for key, lane in state.items() if "/" not in key)
+
+
+def merge_reports(reports: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Reports {source: {drawn, skipped, reasons}} added up."""
     total: dict[str, dict[str, Any]] = {}
-    for state in states:
-        for key, lane in state.items():
-            for name, counts in {} if "/" in key else lane["report"].items():
-                into = total.setdefault(name, {"drawn": 0, "skipped": 0, "reasons": {}})
-                into["drawn"] += counts["drawn"]
-                into["skipped"] += counts["skipped"]
-                for reason, n in counts["reasons"].items():
-                    into["reasons"][reason] = into["reasons"].get(reason, 0) + n
+    for report in reports:
+        for name, counts in report.items():
+            into = total.setdefault(name, {"drawn": 0, "skipped": 0, "reasons": {}})
+            into["drawn"] += counts["drawn"]
+            into["skipped"] += counts["skipped"]
+            for reason, n in counts["reasons"].items():
+                into["reasons"][reason] = into["reasons"].get(reason, 0) + n
     return total
 
 

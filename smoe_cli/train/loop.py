@@ -6,7 +6,6 @@ happens between two checkpoints is therefore a function of the first one alone.
 
 from __future__ import annotations
 
-import copy
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from smoe_cli.data.loader import PhaseLoader, Step
+from smoe_cli.data.loader import PhaseLoader, Step, merge_reports
 from smoe_cli.errors import Failure
 from smoe_cli.model.model import ActiveShield, SymbioticModel
 from smoe_cli.model.routing import LayerRouting
@@ -183,7 +182,7 @@ class Trainer:
                 sample(self, phase.name)
             if stop or self.state.step % every == 0 or self.state.step == end:
                 if self.state.step == end:
-                    self.state.report = _merged(self.state.report, gather_object([loader.report()]))
+                    self.state.report = merge_reports([self.state.report, *gather_object([loader.report()])])
                     self.state.data = {}  # the next phase draws from lanes of its own
                 self.save()
         self.in_steps = False
@@ -332,19 +331,6 @@ class Trainer:
         display.log(name, step, line)
         self.window.clear()
         self.tokens_seen, self.clock = 0, now
-
-
-def _merged(before: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts of drawn and skipped rows by source, added up."""
-    total = copy.deepcopy(before)
-    for part in parts:
-        for source, entry in part.items():
-            counts = total.setdefault(source, {"drawn": 0, "skipped": 0, "reasons": {}})
-            counts["drawn"] += entry["drawn"]
-            counts["skipped"] += entry["skipped"]
-            for reason, n in entry["reasons"].items():
-                counts["reasons"][reason] = counts["reasons"].get(reason, 0) + n
-    return total
 
 
 @contextmanager

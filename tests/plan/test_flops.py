@@ -21,7 +21,11 @@ def test_a_text_token_costs_what_torch_counts() -> None:
     made = recipe()
     plan = compile_plan(made)
     row = torch.zeros(1, plan.sequence_length, dtype=torch.long)
-    assert plan.flops["text"].forward * plan.sequence_length == counted(decoder(made, plan.vocab_size), row)
+    model = decoder(made, plan.vocab_size)
+    # transformers 5.17 multiplies positions and frequencies of the rotary embedding as matrices, later versions do not
+    inverse_frequencies = model.model.rotary_emb.inv_freq.numel()
+    extra = counted(model, row) - plan.flops["text"].forward * plan.sequence_length
+    assert extra in (0, 2 * plan.sequence_length * inverse_frequencies)
 
 
 @pytest.mark.parametrize("changes", [{}, SIGLIP], ids=["vit", "siglip"])
