@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,9 +20,9 @@ COMMANDS = {
     "plan": "Show what a recipe builds and costs, without building it.",
     "train": "Train a recipe, or go on with a run.",
     "eval": "Measure a model or a run.",
-    "generate": "Draw images from captions.",
-    "report": "Make one HTML page of a run, or of several.",
-    "convert": "Convert a model from and to Hugging Face checkpoints.",
+    "generate": "Draw images from captions, or answer about an image.",
+    "report": "Make one HTML page of a run.",
+    "convert": "Convert a model to a plain Hugging Face checkpoint.",
     "schema": "Write the JSON Schema that editors check recipes with.",
 }
 """Each is the `command` of the module of its name in this folder."""
@@ -104,4 +105,5 @@ def _in_our_words(error: click.ClickException) -> SmoeError:
 
 def main() -> None:
     """Entry point of the console script."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before any of the libraries that would send some is imported
     sys.exit(run(sys.argv[1:]))

@@ -15,7 +15,7 @@ def draws_images(recipe: Recipe, phase: int) -> bool:
     return any(recipe.data.sources[name].task == "t2i" for name in recipe.phases[phase].mixture)
 
 
-def grid(images: Sequence[Image.Image], captions: Sequence[str], scale: int = 4) -> Image.Image:
+def grid(images: Sequence[Image.Image], captions: Sequence[str], scale: int = 5) -> Image.Image:
     """Images in rows of up to eight, each enlarged without smoothing (small ones) and with its caption underneath."""
     width, height = images[0].size
     scale = max(1, min(scale, 256 // max(width, height)))
