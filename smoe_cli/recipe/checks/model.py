@@ -22,6 +22,7 @@ def check_model(recipe: Recipe) -> Iterator[Problem]:
     model = recipe.model
     yield from _backbone(model.backbone.scratch)
     yield from _vocabulary(recipe)
+    yield from _kernel(recipe)
     tasks = {recipe.data.sources[name].task for phase in recipe.phases for name in phase.mixture if name in recipe.data.sources}
     if model.vision is not None:
         yield from _vision(model.vision)
@@ -61,6 +62,19 @@ def _backbone(scratch: Scratch) -> Iterator[Problem]:
         message = f"`num_attention_heads` {heads} is not a multiple of `num_key_value_heads` {shared}"
         divisors = [str(n) for n in range(1, min(heads, 1024) + 1) if heads % n == 0]
         yield Problem((*_SCRATCH, "num_key_value_heads"), message, f"{_either(divisors)} would do")
+
+
+def _kernel(recipe: Recipe) -> Iterator[Problem]:
+    """torch's grouped matrix product needs rows of a multiple of 16 bytes."""
+    if recipe.training.experts != "grouped_mm":
+        return
+    multiple = 8 if recipe.training.precision == "bf16" else 4
+    scratch = recipe.model.backbone.scratch
+    for key, width in (("hidden_size", scratch.hidden_size), ("moe_intermediate_size", scratch.moe_intermediate_size)):
+        if width % multiple:
+            precision = recipe.training.precision
+            message = f"`{key}` {width} is not a multiple of {multiple}, which the kernel `grouped_mm` needs in {precision}"
+            yield Problem((*_SCRATCH, key), message, f"{_multiples(width, multiple)}, or set training.experts: eager")
 
 
 def _vocabulary(recipe: Recipe) -> Iterator[Problem]:
