@@ -88,3 +88,8 @@ def test_keys_in_the_readme_are_words_of_the_language(page: Path) -> None:
             annotation = fields[key].annotation
             options = [annotation, *getattr(annotation, "__args__", ())]
             node = next((option for option in options if hasattr(option, "model_fields")), None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_placeholder_is_left(page: Path) -> None:
+    assert not re.findall(r"^[A-Z_]{8,}$", page.read_text(), re.M)

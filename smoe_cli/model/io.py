@@ -29,6 +29,7 @@ from smoe_cli.recipe import Loaded, load
 from smoe_cli.recipe.models import PretrainedTokenizer
 
 MANIFEST = "manifest.json"
+VERSION = 1
 
 
 def sha256(path: Path) -> str:
@@ -77,16 +78,23 @@ def write_manifest(folder: Path) -> None:
     """Record size and SHA-256 of every file of a folder."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     entries = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
-    (folder / MANIFEST).write_text(json.dumps({"version": 1, "files": entries}, indent=1))
+    (folder / MANIFEST).write_text(json.dumps({"version": VERSION, "files": entries}, indent=1), encoding="utf-8")
 
 
 def check_manifest(folder: Path) -> None:
     """Raise UserError naming the first file that is missing or damaged."""
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder / MANIFEST}: missing", "the folder is incomplete, or not one that smoe wrote")
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, files = manifest["version"], manifest["files"]
         entries = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / MANIFEST}: unreadable ({error})", "the folder is incomplete or damaged") from error
+    if version != VERSION:
+        raise UserError(
+            f"{folder}: written in version {version} of the format; this smoe reads {VERSION}", "use the smoe that wrote it"
+        )
     help = "copy the folder again, or use an earlier one"
     for name, (size, digest) in entries.items():
         path = folder / name
@@ -125,6 +133,10 @@ def copy_into(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str)
         for n, t in tensors.items()
         if n in own and t.shape != own[n].shape
     ]
+    problems += [
+        f"`{n}` is {t.dtype}, the model {own[n].dtype}" for n, t in tensors.items() if n in own and t.dtype != own[n].dtype
+    ]
+    problems += [f"`{n}` holds values that are not finite" for n, t in tensors.items() if not torch.isfinite(t).all()]
     if problems:
         more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(f"{where}: " + "; ".join(problems[:5]) + more, "the file does not belong to this recipe's model")
@@ -142,7 +154,7 @@ def save_model(
 ) -> None:
     """Write a model folder atomically. tensors: use these weights (averaged ones, say) instead of the model's own."""
     with atomic_folder(folder) as work:
-        (work / "smoe.yaml").write_text(resolved_recipe)
+        (work / "smoe.yaml").write_text(resolved_recipe, encoding="utf-8")
         save_file(dict(tensors or own_tensors(model, model.plan)), work / "model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(work)
         # transformers writes other keys for a tokenizer that it has loaded; this is what it writes from then on

@@ -64,7 +64,7 @@ def save(
             save_file(ema, work / "ema.safetensors")
         save_file({n: t.contiguous() for n, t in state.extra.items()}, work / "extra.safetensors")
         fields = {k: v for k, v in vars(state).items() if k != "extra"}
-        (work / "state.json").write_text(json.dumps({"version": VERSION, **fields}))
+        (work / "state.json").write_text(json.dumps({"version": VERSION, **fields}), encoding="utf-8")
         write_manifest(work)
     for old in folders(root)[:-keep]:
         shutil.rmtree(old)
@@ -90,7 +90,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, em
     """Load a checkpoint into model, optimizer and averages. Raises UserError naming what is damaged, missing or in excess."""
     check_manifest(folder)
     try:
-        fields = json.loads((folder / "state.json").read_text())
+        fields = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if (version := fields.pop("version")) != VERSION:
             raise UserError(
                 f"{folder}: a checkpoint of version {version}; this is version {VERSION}", "use the smoe that wrote it"

@@ -105,7 +105,7 @@ class JsonLines:
         self.close()
         kept = []
         if self.path.exists():
-            for text in self.path.read_text().splitlines():
+            for text in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     step = json.loads(text)["step"]
                 except (ValueError, KeyError, TypeError):
@@ -113,9 +113,9 @@ class JsonLines:
                 if step <= keep_up_to:
                     kept.append(text + "\n")
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text("".join(kept))
+        temporary.write_text("".join(kept), encoding="utf-8")
         os.replace(temporary, self.path)
-        self.file = self.path.open("a")
+        self.file = self.path.open("a", encoding="utf-8")
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line and hand it to the operating system."""
@@ -125,7 +125,7 @@ class JsonLines:
 
     def read(self) -> list[dict[str, Any]]:
         """All lines so far."""
-        return [json.loads(text) for text in self.path.read_text().splitlines()]
+        return [json.loads(text) for text in self.path.read_text(encoding="utf-8").splitlines()]
 
     def sync(self) -> None:
         """Wait until it is on disk."""

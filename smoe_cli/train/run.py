@@ -89,17 +89,15 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
             say(f"resuming from {found}: {plan.total_steps - trainer.state.step:,} of {plan.total_steps:,} steps remain")
         else:
             say(f"starting {recipe.name} in {folder}: {plan.total_steps:,} steps, {plan.parameters.total:,} parameters")
-        _run_phases(trainer)
+        _run_phases(trainer, loaded)
         if state.is_main_process:
-            with trainer.weights_for_use() as model:
-                save_model(model, tokenizer, folder / "model", loaded.resolved_yaml())
             _conclude(folder, trainer, say)
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return folder
 
 
-def _run_phases(trainer: Trainer) -> None:
+def _run_phases(trainer: Trainer, loaded: Loaded) -> None:
     display = Display(trainer.plan, silent=not trainer.accelerator.is_main_process)
     display.start(trainer.state.step)
     try:
@@ -108,6 +106,11 @@ def _run_phases(trainer: Trainer) -> None:
                 if trainer.state.step < planned.start + planned.steps:
                     trainer.run_phase(index, display, sample)
                 if trainer.accelerator.is_main_process:
+                    if index + 1 == len(
+                        trainer.plan.phases
+                    ):  # before the last evaluation: should that fail, the model is there
+                        with trainer.weights_for_use() as model:
+                            save_model(model, trainer.tokenizer, trainer.folder / "model", loaded.resolved_yaml())
                     _finish_phase(trainer, index, display)
                 trainer.accelerator.wait_for_everyone()
     finally:
@@ -158,7 +161,7 @@ def _finish_phase(trainer: Trainer, index: int, display: Display) -> None:
     # what was asked stands beside the results: a resumed run measures again if the recipe now asks for something else
     asked, record = json.dumps([task.model_dump() for task in tasks]), out / "data" / f"{planned.name}.tasks.json"
     done = all((out / name).exists() for name in file_names(planned.name, tasks))
-    if done and (not tasks or (record.exists() and record.read_text() == asked)):
+    if done and (not tasks or (record.exists() and record.read_text(encoding="utf-8") == asked)):
         return
     display.say(f"evaluating after phase {planned.name} …")
     with trainer.weights_for_use() as model:
@@ -187,7 +190,7 @@ def sample(trainer: Trainer, phase: str) -> None:
 
 def _conclude(folder: Path, trainer: Trainer, say: Callable[[str], None]) -> None:
     """The last lines: what was reached, where to look, what to try next."""
-    results = [json.loads(p.read_text()) for p in (folder / "eval").glob("*.json")]
+    results = [json.loads(p.read_text(encoding="utf-8")) for p in (folder / "eval").glob("*.json")]
     for result in sorted((r for r in results if r.get("step") is not None), key=lambda r: (r["step"], r["task"])):
         say(f"{result['name']} after {result['phase']}: {result['correct']}/{result['total']} = {result['score']:.1%}")
     for source, counts in trainer.state.report.items():

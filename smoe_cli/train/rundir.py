@@ -74,7 +74,7 @@ def start(folder: Path, loaded: Loaded, plan: Plan) -> IO[str]:
 def write(path: Path, text: str) -> None:
     """Write a text file atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -74,12 +74,28 @@ def test_files_have_the_modes_of_other_files(finished: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"files": []}', '{"files": {"a": {}}}', '{"files": {"a": 3}}', '{"files": {}}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"files": []}',
+        '{"version": 1, "files": {"a": {}}}',
+        '{"version": 1, "files": {"a": 3}}',
+        '{"version": 1, "files": {}}',
+    ],
 )
 def test_a_malformed_manifest_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(text)
     with pytest.raises(UserError, match=r"manifest\.json"):
         check_manifest(tmp_path)
+
+
+def test_a_folder_of_a_later_version_is_refused(copied: Path) -> None:
+    file = copied / "model" / MANIFEST
+    file.write_text(file.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(UserError, match="written in version 2 of the format; this smoe reads 1"):
+        check_manifest(copied / "model")
 
 
 def test_weights_that_the_manifest_does_not_list_are_refused(copied: Path) -> None:
