@@ -9,7 +9,11 @@ import click
 
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: RUN/report.html]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write; of what exists only an HTML page is overwritten.  [default: RUN/report.html]",
+)
 @click.option("--open", "show", is_flag=True, help="Open the report in the browser.")
 def command(run: Path, out: Path | None, show: bool) -> None:
     """Write one HTML file about the run directory RUN.

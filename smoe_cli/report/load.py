@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class Run:
     routing: tuple[Row, ...] = ()
     grids: tuple[Grid, ...] = ()
     evaluations: tuple[Row, ...] = ()
-    """By ascending step; those without a step (measured later, on the final model) last."""
+    """By ascending step, then time; those without a step (measured later, on the final model) last."""
     phases: tuple[Span, ...] = ()
     total_steps: int = 0
     """Planned steps, or those seen where there is no plan."""
@@ -209,7 +210,14 @@ def _evaluations(folder: Path, notes: list[str]) -> tuple[Row, ...]:
         value = _object(path, notes)
         if value:
             found.append({"task": path.stem, **value, "file": path.name})
-    return tuple(sorted(found, key=lambda row: math.inf if (step := whole(row.get("step"))) is None else step))
+    return tuple(sorted(found, key=_when))
+
+
+def _when(row: Row) -> tuple[float, str, int]:
+    """Order of measuring. Times are ISO 8601 in UTC, to the second; within one, `mmlu.json` came before `mmlu-2.json`."""
+    step = whole(row.get("step"))
+    number = re.search(r"-(\d+)\.json$", row["file"])
+    return math.inf if step is None else step, str(row.get("time") or ""), int(number[1]) if number else 1
 
 
 def _grid(run: Path, row: Row) -> Grid:

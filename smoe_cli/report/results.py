@@ -57,6 +57,8 @@ def _over_time(name: str, scores: Sequence[Score]) -> Html:
 def _change(before: Score | None, score: Score) -> str:
     if before is None or before.share is None or score.share is None:
         return "–"
+    if obstacle := score.obstacle(before):
+        return f"– ({obstacle})"
     if before.counted and score.counted:
         change, low, high = difference(before.counted, score.counted)
         return f"{points(change)} ({points(low)} to {points(high)})"

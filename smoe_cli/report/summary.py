@@ -107,6 +107,8 @@ def _verdict(verdict: Verdict, draws: bool) -> Html:
         change, low, high = verdict.change
         since = " since drawing began" if draws else ""
         sentence.append(f"{since}: {points(change)} points (interval {points(low)} to {points(high)}).")
+    elif verdict.obstacle:
+        sentence.append(f": {verdict.obstacle}.")
     else:
         sentence.append(": the results do not say how many questions were answered.")
     rows = [

@@ -13,6 +13,15 @@ from smoe_cli.report.words import number, whole
 UNDERSTANDING = frozenset({"rendered-ocr", "ocrbench", "mmlu"})
 """Tasks that measure understanding. Results of other tasks are shown, and not judged."""
 
+Obstacle = Literal["other questions", "other protocol"]
+ASKED: tuple[tuple[Obstacle, tuple[str, str]], ...] = (
+    ("other questions", ("hashes", "data")),
+    ("other questions", ("protocol", "limit")),
+    ("other protocol", ("protocol", "shots")),
+    ("other protocol", ("protocol", "prompt_sha256")),
+)
+"""Where two results differ that cannot be compared, and what that is called. A value that only one of them has differs."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -40,6 +49,12 @@ class Score:
         """95 % interval of the share."""
         return wilson(*self.counted) if self.counted else None
 
+    def obstacle(self, before: Score) -> Obstacle | None:
+        """Why there is no change from `before` to this score; None where they were measured alike."""
+        if self.total is not None and before.total is not None and self.total != before.total:
+            return "other questions"
+        return next((name for name, path in ASKED if get(self.row, *path) != get(before.row, *path)), None)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -49,7 +64,12 @@ class Verdict:
     before: Score | None
     after: Score
     change: tuple[float, float, float] | None
-    """(difference, low, high) of the shares, where both are counted."""
+    """(difference, low, high) of the shares, where both are counted and were measured alike."""
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """Why the two were not compared, where they were not measured alike."""
+        return self.after.obstacle(self.before) if self.before else None
 
     @property
     def word(self) -> Literal["rose", "fell", "kept", "nothing", "unknown"]:
@@ -89,8 +109,10 @@ def understanding(run: Run) -> list[Verdict]:
             continue
         after = (trained or scores)[-1]
         earlier = [score for score in trained[:-1] if start is None or (score.step or 0) <= start]
+        # One task may be measured in several ways at each step: like is compared with like where there is any.
+        earlier = [score for score in earlier if not after.obstacle(score)] or earlier
         before = None if not earlier else earlier[0] if start is None else earlier[-1]
-        counts = (before.counted, after.counted) if before else (None, None)
+        counts = (before.counted, after.counted) if before and not after.obstacle(before) else (None, None)
         change = difference(counts[0], counts[1]) if counts[0] and counts[1] else None
         verdicts.append(Verdict(name, before, after, change))
     return verdicts

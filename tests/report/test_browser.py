@@ -54,8 +54,8 @@ def test_partial_and_hostile_runs_are_drawn_without_complaint(browser: Browser, 
     browser.open(write_report(hostile), width=390)
     check_page(browser)
     assert browser.run("document.querySelectorAll('img:not([src^=\"data:\"])').length") == 0
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (run_dir / "metrics.jsonl").write_text("".join(lines[:1]) + lines[1][:20])
+    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (run_dir / "metrics.jsonl").write_text("".join(lines[:1]) + lines[1][:20], encoding="utf-8")
     for name in ("eval", "samples", "model"):
         shutil.rmtree(run_dir / name)
     for name in ("samples.jsonl", "routing.jsonl", "timings.jsonl", "data.json"):

@@ -24,8 +24,8 @@ def test_a_finished_run_lacks_nothing(run_dir: Path) -> None:
 
 def test_a_torn_last_line_is_left_out_and_said(run_dir: Path) -> None:
     file = run_dir / "metrics.jsonl"
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(lines[:41]) + lines[41][:37])
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[:41]) + lines[41][:37], encoding="utf-8")
     run = load_run(run_dir)
     assert [row["step"] for row in run.metrics] == list(range(10, 411, 10))
     assert any("metrics.jsonl" in note and "torn" in note for note in run.notes)
@@ -37,8 +37,8 @@ def test_a_torn_last_line_is_left_out_and_said(run_dir: Path) -> None:
 )
 def test_a_damaged_line_in_the_middle_is_named(run_dir: Path, rubbish: str) -> None:
     file = run_dir / "routing.jsonl"
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join([*lines[:6], rubbish + "\n", *lines[6:]]))
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join([*lines[:6], rubbish + "\n", *lines[6:]]), encoding="utf-8")
     run = load_run(run_dir)
     assert len(run.routing) == 60
     assert any("line 7" in note for note in run.notes)
@@ -47,9 +47,9 @@ def test_a_damaged_line_in_the_middle_is_named(run_dir: Path, rubbish: str) -> N
 def test_a_stretch_that_was_run_twice_counts_once(run_dir: Path) -> None:
     """Lines after the checkpoint that a killed run was resumed from are superseded by those of the second try."""
     file = run_dir / "metrics.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     again = [{**row, "loss/total": 7.0} for row in rows[20:40]]
-    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:50], *again]))
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows[:50], *again]), encoding="utf-8")
     run = load_run(run_dir)
     assert [row["step"] for row in run.metrics] == list(range(10, 401, 10))
     assert {row["loss/total"] for row in run.metrics[20:]} == {7.0}
@@ -65,9 +65,9 @@ def test_missing_files_are_named_and_nothing_else_is_lost(run_dir: Path) -> None
 
 
 def test_damaged_json_and_yaml_are_named(run_dir: Path) -> None:
-    (run_dir / "plan.json").write_text('{"phases": [')
-    (run_dir / "recipe.resolved.yaml").write_text("a: [")
-    (run_dir / "eval" / "generation-rendered-ocr.json").write_text("[]")
+    (run_dir / "plan.json").write_text('{"phases": [', encoding="utf-8")
+    (run_dir / "recipe.resolved.yaml").write_text("a: [", encoding="utf-8")
+    (run_dir / "eval" / "generation-rendered-ocr.json").write_text("[]", encoding="utf-8")
     run = load_run(run_dir)
     damaged = ("plan.json", "recipe.resolved.yaml", "generation-rendered-ocr.json")
     assert len(run.notes) == 3
@@ -78,7 +78,7 @@ def test_damaged_json_and_yaml_are_named(run_dir: Path) -> None:
 def test_a_run_that_does_not_draw_needs_no_samples(run_dir: Path) -> None:
     (run_dir / "samples.jsonl").unlink()
     recipe = run_dir / "recipe.resolved.yaml"
-    recipe.write_text(recipe.read_text().split("training:")[0])
+    recipe.write_text(recipe.read_text(encoding="utf-8").split("training:")[0], encoding="utf-8")
     assert load_run(run_dir).notes == ()
 
 
@@ -86,6 +86,16 @@ def test_evaluations_are_in_order_and_those_without_a_step_last(run_dir: Path) -
     write_json(run_dir / "eval" / "a.json", {**evaluation("x", 0, 140), "phase": None, "step": None})
     write_json(run_dir / "eval" / "z.json", evaluation("before", 0, 3))
     assert [row["step"] for row in load_run(run_dir).evaluations] == [0, 300, 600, None]
+
+
+def test_repeated_evaluations_are_in_order_of_time_then_number(run_dir: Path) -> None:
+    """`smoe eval` writes mmlu.json, mmlu-2.json, …; by name alone the first would be the last."""
+    for number in range(1, 12):
+        name = "mmlu.json" if number == 1 else f"mmlu-{number}.json"
+        time = {6: "2026-11-21T12:00:00+00:00", 2: "2026-11-19T12:00:00+00:00"}.get(number, "2026-11-20T12:00:00+00:00")
+        write_json(run_dir / "eval" / name, {**evaluation("", 0, number, task="mmlu"), "step": None, "time": time})
+    found = [row["correct"] for row in load_run(run_dir).evaluations if row["task"] == "mmlu"]
+    assert found == [2, 1, 3, 4, 5, 7, 8, 9, 10, 11, 6]
 
 
 def test_phase_may_be_a_name_or_an_index(run_dir: Path) -> None:
@@ -100,7 +110,9 @@ def test_phase_may_be_a_name_or_an_index(run_dir: Path) -> None:
 
 
 def test_a_sample_file_cannot_lead_out_of_the_run(run_dir: Path) -> None:
-    (run_dir / "samples.jsonl").write_text(json.dumps({"step": 1, "file": "../../../etc/passwd", "prompts": ["x"]}) + "\n")
+    (run_dir / "samples.jsonl").write_text(
+        json.dumps({"step": 1, "file": "../../../etc/passwd", "prompts": ["x"]}) + "\n", encoding="utf-8"
+    )
     assert load_run(run_dir).grids[0].file == run_dir / "samples" / "passwd"
 
 

@@ -88,27 +88,30 @@ def test_nothing_is_loaded_from_elsewhere(run_dir: Path) -> None:
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """A run in which every text is an attack."""
-    text = EXAMPLE.read_text() + f"\n# {EVIL.strip()}\n"
+    text = EXAMPLE.read_text(encoding="utf-8") + f"\n# {EVIL.strip()}\n"
     run = write_run(tmp_path / "hostile", text)
     recipe = run / "recipe.resolved.yaml"
     recipe.write_text(
-        re.sub(r"^(name|description): .*", lambda m: f"{m[1]}: {json.dumps(EVIL)}", recipe.read_text(), flags=re.M)
+        re.sub(
+            r"^(name|description): .*", lambda m: f"{m[1]}: {json.dumps(EVIL)}", recipe.read_text(encoding="utf-8"), flags=re.M
+        ),
+        encoding="utf-8",
     )
     rows = [{"step": 600, "phase": EVIL, "file": "samples/step-00000600.png", "prompts": [EVIL]}]
     write_lines(run / "samples.jsonl", rows)
     write_json(run / "data.json", {EVIL: {"drawn": 1, "skipped": 1, "reasons": {EVIL: 1}}})
     write_json(run / "environment.json", {EVIL: EVIL})
     write_json(run / "eval" / "x.json", {**evaluation(EVIL, 10, 3, task=EVIL), "protocol": {EVIL: EVIL}, "warnings": [EVIL]})
-    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     write_lines(
         run / "metrics.jsonl", ({**row, "phase": EVIL, f"loss/source/{EVIL}": 1.0, f"lr/{EVIL}": 1.0} for row in metrics)
     )
-    counts = [json.loads(line) for line in (run / "routing.jsonl").read_text().splitlines()]
+    counts = [json.loads(line) for line in (run / "routing.jsonl").read_text(encoding="utf-8").splitlines()]
     write_lines(
         run / "routing.jsonl",
         ({**row, "experts": [{"group": EVIL, "count": 8}], "counts": {EVIL: [[1] * 8]}} for row in counts),
     )
-    plan = json.loads((run / "plan.json").read_text())
+    plan = json.loads((run / "plan.json").read_text(encoding="utf-8"))
     plan["phases"][0]["name"] = plan["groups"][0]["name"] = plan["roles"][0] = EVIL
     write_json(run / "plan.json", plan)
     return run
@@ -130,8 +133,8 @@ def test_partial_runs_say_what_is_missing(run_dir: Path) -> None:
     for name in ("samples.jsonl", "data.json", "routing.jsonl"):
         (run_dir / name).unlink()
     metrics = run_dir / "metrics.jsonl"
-    lines = metrics.read_text().splitlines(keepends=True)
-    metrics.write_text("".join(lines[:20]) + lines[20][:50])
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    metrics.write_text("".join(lines[:20]) + lines[20][:50], encoding="utf-8")
     html = page(run_dir)
     shown = words(html)
     assert re.findall(r'<h2 id="([a-z]+)">', html) == SECTIONS
@@ -168,16 +171,31 @@ def test_plans_and_environments_of_another_shape_do_not_stop_the_report(run_dir:
     for name in ("plan.json", "environment.json", "data.json"):
         write_json(run_dir / name, rubbish)
     write_json(run_dir / "eval" / "odd.json", {"task": 3, "score": "high", "groups": [1], "protocol": "p", "step": "x"})
-    (run_dir / "recipe.resolved.yaml").write_text("data: 3\nphases: [1, {steps: many}]\nmodel: []\n")
+    (run_dir / "recipe.resolved.yaml").write_text("data: 3\nphases: [1, {steps: many}]\nmodel: []\n", encoding="utf-8")
     assert re.findall(r'<h2 id="([a-z]+)">', page(run_dir)) == SECTIONS
 
 
+def test_what_was_not_measured_alike_has_no_change(run_dir: Path) -> None:
+    first = evaluation("understanding", 300, 153, task="mmlu")
+    later = evaluation("generation", 600, 149, task="mmlu")
+    write_json(run_dir / "eval" / "understanding-mmlu.json", first)
+    write_json(run_dir / "eval" / "generation-mmlu.json", {**later, "protocol": {**later["protocol"], "shots": 5}})
+    half = {**evaluation("", 0, 70, total=100, task="mmlu"), "phase": None, "step": None}
+    write_json(run_dir / "eval" / "mmlu.json", {**half, "protocol": {**half["protocol"], "shots": 5, "limit": 100}})
+    html = page(run_dir)
+    shown = words(html)
+    assert "Not comparable: other protocol." in shown
+    assert "– (other protocol)" in shown
+    assert "– (other questions)" in shown
+    assert shown.count("−2.0 (") == 1, "of rendered-ocr, which was measured alike"
+
+
 def test_a_run_that_does_not_draw(tmp_path: Path) -> None:
-    text = EXAMPLE.read_text()
+    text = EXAMPLE.read_text(encoding="utf-8")
     first = text[: text.index("  - name: generation")] + text[text.index("training:") :]
     run = write_run(tmp_path / "reader", first.replace("    draw: {", "    spare: {"))
     recipe = run / "recipe.resolved.yaml"
-    recipe.write_text(recipe.read_text().replace("task: t2i", "task: mmu"))
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace("task: t2i", "task: mmu"), encoding="utf-8")
     for name in ("samples.jsonl", "eval/generation-rendered-ocr.json"):
         (run / name).unlink()
     html = page(run)
@@ -194,12 +212,12 @@ def test_a_huge_run_stays_below_five_megabytes(run_dir: Path) -> None:
     counts = f'{{"text": [{", ".join([layer] * 40)}]}}'
     experts = json.dumps([{"group": "understanding", "count": 128}])
     rows = (f'{{"step": {i}, "phase": "understanding", "experts": {experts}, "counts": {counts}}}\n' for i in range(1, 201))
-    (run_dir / "routing.jsonl").write_text("".join(rows))
+    (run_dir / "routing.jsonl").write_text("".join(rows), encoding="utf-8")
     Image.effect_noise((1100, 1000), 90).convert("RGB").save(run_dir / "samples" / "big.png", compress_level=1)
     write_lines(
         run_dir / "samples.jsonl", ({"step": i, "file": "samples/big.png", "prompts": ["x" * 999] * 99} for i in range(40))
     )
-    (run_dir / "recipe.yaml").write_text("key: value\n" * 50_000)
+    (run_dir / "recipe.yaml").write_text("key: value\n" * 50_000, encoding="utf-8")
     path = write_report(run_dir)
     assert path.stat().st_size < 5_000_000
     assert path.read_text(encoding="utf-8").count('<figure class="sample"') == 14

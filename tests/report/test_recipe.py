@@ -18,7 +18,7 @@ def plain(html: str) -> str:
 
 
 def test_every_line_is_there_and_numbered_by_its_anchor() -> None:
-    text = EXAMPLE.read_text()
+    text = EXAMPLE.read_text(encoding="utf-8")
     html = code(text, "recipe")
     assert plain(html).splitlines() == text.rstrip().splitlines()
     assert 'id="recipe-5"><b>name</b>: read-then-draw</span>' in html

@@ -42,14 +42,14 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(name=st.sampled_from(FILES + LINES), place=st.randoms(use_true_random=False), instead=rubbish)
 def test_any_value_in_any_place(damaged: Path, name: str, place: random.Random, instead: Any) -> None:
     file = damaged / name
-    whole = file.read_text()
+    whole = file.read_text(encoding="utf-8")
     try:
         if name in LINES:
             rows = [json.loads(line) for line in whole.splitlines()]
-            file.write_text("".join(json.dumps(row) + "\n" for row in spoil(rows, place, [instead])))
+            file.write_text("".join(json.dumps(row) + "\n" for row in spoil(rows, place, [instead])), encoding="utf-8")
         else:
-            file.write_text(json.dumps(spoil(json.loads(whole), place, instead)))
+            file.write_text(json.dumps(spoil(json.loads(whole), place, instead)), encoding="utf-8")
         html = write_report(damaged).read_text(encoding="utf-8")
     finally:
-        file.write_text(whole)
+        file.write_text(whole, encoding="utf-8")
     assert html.count("<h2 id=") == 10

@@ -79,6 +79,44 @@ def test_tasks_with_other_names_or_sources_stay_apart() -> None:
     assert list(histories(run(a, b, c))) == ["rendered-ocr · read", "rendered-ocr · words", "ocrbench · custom-ocr"]
 
 
+def asked(phase: str, step: int, correct: int, total: int = 200, **protocol: Any) -> dict[str, Any]:
+    """A result of mmlu as `smoe eval` writes it."""
+    row = evaluation(phase, step, correct, total, task="mmlu")
+    protocol = {"shots": 5, "limit": None, "prompt_sha256": "aa", **protocol}
+    return {**row, "protocol": protocol, "hashes": {"data": {"sha256": "dd", "files": 3}, "model": None}}
+
+
+OTHERWISE = [
+    ({**asked("p1", 200, 60), "hashes": {"data": {"sha256": "ee", "files": 3}}}, "other questions"),
+    ({**asked("p1", 200, 60), "hashes": {}}, "other questions"),
+    (asked("p1", 200, 60, limit=100), "other questions"),
+    (asked("p1", 200, 60, total=100), "other questions"),
+    (asked("p1", 200, 60, shots=0), "other protocol"),
+    (asked("p1", 200, 60, prompt_sha256="bb"), "other protocol"),
+]
+
+
+@pytest.mark.parametrize(("after", "obstacle"), OTHERWISE)
+def test_results_that_were_not_measured_alike_are_not_compared(after: dict[str, Any], obstacle: str) -> None:
+    [verdict] = understanding(run(asked("p0", 100, 150), after))
+    assert (verdict.change, verdict.word, verdict.obstacle) == (None, "unknown", obstacle)
+
+
+def test_another_model_is_what_a_comparison_is_for() -> None:
+    after = asked("p1", 200, 60, batch_size=4)
+    after["hashes"] = {**after["hashes"], "model": {"sha256": "ff"}}
+    [verdict] = understanding(run(asked("p0", 100, 150), after))
+    assert (verdict.word, verdict.obstacle) == ("fell", None)
+
+
+def test_like_is_compared_with_like_where_there_is_any() -> None:
+    """A recipe may measure mmlu with 5 shots and with none after each phase: all are results of one task."""
+    ways = [asked("p0", 100, 150), asked("p0", 100, 90, shots=0), asked("p1", 200, 80, shots=0), asked("p1", 200, 140)]
+    [verdict] = understanding(run(*ways))
+    assert verdict.before is not None
+    assert (verdict.before.correct, verdict.after.correct) == (150, 140)
+
+
 def test_other_tasks_are_not_judged() -> None:
     drawing = {"task": "drawing", "score": 0.4, "step": 200}
     assert understanding(run(drawing)) == []
