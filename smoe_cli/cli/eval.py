@@ -39,8 +39,13 @@ def command(
 
     Of a run directory the results are also kept in its eval/. Published MMLU numbers have 5 shots.
     """
+    from smoe_cli.errors import UserError
     from smoe_cli.eval.choose import check, choose, parse_tasks
+    from smoe_cli.eval.results import free_path, is_results, table, write_json
+    from smoe_cli.eval.targets import check_file, check_folder
 
+    if details and json_path == "-":
+        raise UserError("--details: no effect with `--json -`, which prints every detail")
     names = None if tasks is None else parse_tasks(tasks)
     if names is not None:
         check(names, data, shots)
@@ -50,11 +55,15 @@ def command(
 
     folder = model_folder(model)
     chosen = choose(load(folder / "smoe.yaml").recipe, names, data, shots, limit)
+    run = run_directory(folder)
+    if json_path not in (None, "-"):
+        check_file(Path(json_path), is_results, "a JSON file of results")
+    if run:
+        check_folder(run / "eval")
 
     from rich.console import Console
     from rich.progress import Progress
 
-    from smoe_cli.eval.results import free_path, table, write_json
     from smoe_cli.eval.run import evaluate
 
     symbiotic, tokenizer = open_model(folder)
@@ -67,7 +76,7 @@ def command(
             bar.update(bars[task], completed=done)
 
         results = evaluate(symbiotic, tokenizer, chosen, batch_size=batch_size, model_folder=folder, progress=progress)
-    if run := run_directory(folder):
+    if run:
         for result in results:
             write_json(path := free_path(run / "eval" / f"{result.task}.json"), result.to_dict())
             click.echo(f"wrote {path}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,13 @@ if TYPE_CHECKING:
     from smoe_cli.recipe.models import Sampling
 
 DRAWING_OPTIONS = ("out", "seed", "steps", "guidance", "shift", "count")
+
+
+def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """click's ranges let `nan`, and open ones `inf`, pass."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 @click.command("generate")
@@ -25,8 +33,18 @@ DRAWING_OPTIONS = ("out", "seed", "steps", "guidance", "shift", "count")
     "--count", type=click.IntRange(min=1), default=1, show_default=True, help="Images of each prompt (seed, seed + 1, …)."
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Euler steps [default: the recipe's].")
-@click.option("--guidance", type=click.FloatRange(min=1), help="Classifier-free guidance, 1 = none [default: the recipe's].")
-@click.option("--shift", type=click.FloatRange(min=0, min_open=True), help="Timestep shift [default: the recipe's].")
+@click.option(
+    "--guidance",
+    type=click.FloatRange(min=1),
+    callback=_finite,
+    help="Classifier-free guidance, 1 = none [default: the recipe's].",
+)
+@click.option(
+    "--shift",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_finite,
+    help="Timestep shift [default: the recipe's].",
+)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Longest answer.")
 @click.pass_context
 def command(
@@ -49,6 +67,7 @@ def command(
     smoe generate runs/quickstart --image photo.png --prompt "What does it say?"
 
     Without --prompt the recipe's own sampling prompts are drawn. Existing files are never overwritten.
+    A picture depends on the model, its prompt, its seed and the sampling settings alone; each PNG stores all of them.
     """
     _check_options(context, image)
     from smoe_cli.eval.locate import model_folder, open_model
@@ -56,6 +75,8 @@ def command(
     folder = model_folder(model)
 
     from smoe_cli.eval.generation import answer_about, check_reads, draw_to_files, drawing_prompts, open_image
+    from smoe_cli.eval.provenance import hash_file
+    from smoe_cli.eval.targets import check_folder
     from smoe_cli.recipe import load
 
     recipe = load(folder / "smoe.yaml").recipe
@@ -67,7 +88,10 @@ def command(
         return
     captions = drawing_prompts(recipe, prompts)
     sampling = _sampling(recipe.training.sampling, steps, guidance, shift)
-    for path in draw_to_files(*open_model(folder), captions, out, sampling, seed, count):
+    check_folder(out)
+    symbiotic, tokenizer = open_model(folder)
+    weights = hash_file(folder / "model.safetensors")
+    for path in draw_to_files(symbiotic, tokenizer, captions, out, sampling, seed, count, weights):
         click.echo(path)
 
 

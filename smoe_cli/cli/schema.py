@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -24,21 +25,34 @@ def command(output: Path, check: bool) -> None:
     \b
     # yaml-language-server: $schema=../schemas/recipe.schema.json
     """
-    from smoe_cli.errors import Failure
+    from smoe_cli.errors import Failure, UserError
+    from smoe_cli.eval.targets import check_file, writing
     from smoe_cli.recipe.schema import schema_text
 
     text = schema_text()
     if check:
         try:
-            current = output.read_text(encoding="utf-8")
+            current = output.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             raise Failure(f"{output} does not exist", "run `smoe schema`") from None
+        except OSError as error:
+            raise UserError(f"{output}: cannot be read: {error.strerror or error}") from None
         if current != text:
             raise Failure(f"{output} is not up to date", "run `smoe schema`")
         click.echo(f"ok  {output}")
         return
-    _write(output, text)
+    check_file(output, _is_schema, "a JSON Schema")
+    with writing(output):
+        _write(output, text)
     click.echo(f"wrote {output}")
+
+
+def _is_schema(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "$schema" in value
 
 
 def _write(path: Path, text: str) -> None:

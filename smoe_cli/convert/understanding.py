@@ -7,6 +7,7 @@ folder is opened again with plain transformers, and its logits are compared with
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from smoe_cli.convert.card import Provenance, card
 from smoe_cli.convert.verify import Check, verify
 from smoe_cli.errors import Failure, UserError
 from smoe_cli.eval.provenance import hash_file, versions
+from smoe_cli.eval.targets import check_folder, writing
 from smoe_cli.model.anatomy import Anatomy, anatomy_of
 from smoe_cli.model.io import atomic_folder, load_model
 from smoe_cli.model.model import SymbioticModel
@@ -42,16 +44,17 @@ class Selection:
 def export_understanding(source: Path, out: Path) -> Provenance:
     """Write the export of the model folder `source` to the new folder `out`, whole or not at all.
 
-    Raises UserError when `out` exists and is not empty or when the model has no text group, and Failure when the written
-    folder does not give the model's logits.
+    Raises UserError when `out` exists and is not empty, when it cannot be written or when the model has no text group, and
+    Failure when the written folder does not give the model's logits.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is not empty", "choose a new folder")
+    check_folder(out.absolute().parent, out)
     model, tokenizer, loaded, plan = load_model(source)
     group = text_group(plan)
     selection = select(model, group)
     plain = build(model, selection, group, tokenizer)
-    with atomic_folder(out) as work, quiet():
+    with writing(out), atomic_folder(out) as work, quiet():
         plain.save_pretrained(work)
         tokenizer.save_pretrained(work)
         check: Check = verify(work, model, tokenizer, plain.state_dict())

@@ -38,6 +38,8 @@ def parse_data(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
             task, path = reading[0], value
         elif task not in TASKS:
             raise UserError(f"--data: no task `{task}`", _nearest(task, tuple(HUB)))
+        if not path.strip():
+            raise UserError(f"--data {value}: the path is empty", f"pass --data {task}=PATH")
         if task not in HUB:
             raise UserError(f"--data: task `{task}` reads no data: it draws what the model's recipe says")
         if task not in reading:

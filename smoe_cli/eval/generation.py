@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,11 +13,17 @@ from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.data.images import read_image
 from smoe_cli.data.sample import BadRow
-from smoe_cli.errors import Failure, UserError
+from smoe_cli.errors import UserError
+from smoe_cli.eval.limits import Named, check_answers_fit, check_drawings_fit
 from smoe_cli.eval.results import free_path
+from smoe_cli.eval.tables import short
+from smoe_cli.eval.targets import writing
 from smoe_cli.model.inference import answer, draw
 from smoe_cli.model.model import SymbioticModel
 from smoe_cli.recipe.models import Recipe, Sampling
+
+STORED = ("steps", "guidance", "guidance_interval", "renormalise", "shift")
+"""Sampling settings that are stored in a picture's file."""
 
 
 def drawing_prompts(recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
@@ -48,30 +55,41 @@ def draw_to_files(
     sampling: Sampling,
     seed: int,
     count: int,
+    model_sha256: str,
 ) -> Iterator[Path]:
     """Draw each prompt with the seeds `seed` … `seed + count - 1`; write and yield one new PNG file for each.
 
-    Prompt, seed and sampling settings are also stored in the file. Raises Failure when a file cannot be written.
+    Each is drawn alone: it depends on its prompt and seed, not on its neighbours. Prompt, seed, sampling settings and the hash
+    of the model's weights are also stored in the file, settings as JSON. Raises UserError, before anything is drawn, on a
+    prompt that is too long or no Unicode, and as `writing` does when a file cannot be written.
     """
+    check_drawings_fit(model, tokenizer, _named(prompts))
+    settings = sampling.model_dump(mode="json", include=set(STORED))
     for round_seed in range(seed, seed + count):
-        for prompt, image in zip(prompts, draw(model, tokenizer, prompts, sampling, round_seed), strict=True):
+        for prompt in prompts:
+            [image] = draw(model, tokenizer, [prompt], sampling, round_seed)
             facts = PngImagePlugin.PngInfo()
-            settings = {"steps": sampling.steps, "guidance": sampling.guidance, "shift": sampling.shift, "seed": round_seed}
             facts.add_itxt("prompt", prompt)
+            facts.add_text("seed", str(round_seed))
             for name, value in settings.items():
-                facts.add_text(name, str(value))
+                facts.add_text(name, json.dumps(value))
+            facts.add_text("model_sha256", model_sha256)
             yield _write_new(folder / f"{slug(prompt)}-seed{round_seed}.png", image, facts)
 
 
 def slug(prompt: str) -> str:
-    """A prompt as part of a file name: letters, digits and hyphens, at most 40."""
-    return re.sub(r"[^\w]+", "-", prompt).strip("-_")[:40].lower() or "image"
+    """A prompt as part of a file name: letters, digits and hyphens, at most 40, with a letter or digit at both ends."""
+    return re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")[:40].strip("-_") or "image"
+
+
+def _named(prompts: Sequence[str]) -> list[Named]:
+    return [(f"prompt {short(repr(prompt))}", prompt) for prompt in prompts]
 
 
 def _write_new(path: Path, image: Image.Image, facts: PngImagePlugin.PngInfo) -> Path:
     png = io.BytesIO()
     image.save(png, format="PNG", pnginfo=facts)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             free = free_path(path)
@@ -81,8 +99,6 @@ def _write_new(path: Path, image: Image.Image, facts: PngImagePlugin.PngInfo) ->
                 return free
             except FileExistsError:
                 continue
-    except OSError as error:
-        raise Failure(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def open_image(path: Path) -> Image.Image:
@@ -96,5 +112,6 @@ def open_image(path: Path) -> Image.Image:
 def answer_about(
     model: SymbioticModel, tokenizer: PreTrainedTokenizerFast, image: Image.Image, questions: Sequence[str], max_new_tokens: int
 ) -> list[str]:
-    """One greedy answer for each question. Raises UserError if the model has no vision encoder."""
+    """One greedy answer for each question. Raises UserError, before any, on a question that is too long or no Unicode."""
+    check_answers_fit(model, tokenizer, _named(questions), max_new_tokens)
     return answer(model, tokenizer, [image] * len(questions), list(questions), max_new_tokens)

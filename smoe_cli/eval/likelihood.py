@@ -18,12 +18,14 @@ class BatchedScorer:
     Requests are sorted by length and padded on the right, where a causal model does not look. Requests that read the same
     tokens (four choices that differ in their last token only) share one forward pass. A request longer than `max_length`
     loses tokens on the left, exactly as in lm-evaluation-harness: it reads `(context + continuation)[-(max_length+1):][:-1]`.
+    `truncated` counts these requests.
     """
 
     def __init__(self, causal_lm: Any, max_length: int, batch_size: int = 8):
         self.causal_lm = causal_lm
         self.max_length = max_length
         self.batch_size = batch_size
+        self.truncated = 0
 
     def log_likelihoods(self, requests: Sequence[Request]) -> list[float]:
         """For each request log p(continuation | context). Raises UserError when a continuation alone is too long."""
@@ -34,6 +36,7 @@ class BatchedScorer:
                     f"a continuation of {len(continuation)} token(s) after a context of {len(context)} cannot be scored",
                     f"both need a token, and the continuation must fit the model's {self.max_length} positions",
                 )
+            self.truncated += len(context) + len(continuation) > self.max_length + 1
             by_input.setdefault(tuple([*context, *continuation][-(self.max_length + 1) :][:-1]), []).append(index)
         inputs = sorted(by_input, key=lambda ids: (-len(ids), ids))
         scores = [0.0] * len(requests)

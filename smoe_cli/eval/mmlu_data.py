@@ -14,9 +14,10 @@ from typing import Any
 
 from smoe_cli.errors import UserError
 from smoe_cli.eval.mmlu_subjects import SUBJECTS
-from smoe_cli.eval.tables import Row, is_text, read_rows
+from smoe_cli.eval.tables import Row, is_text, read_rows, short
 
 LETTERS = "ABCD"
+TEST_FILES = "test-*.parquet, test.parquet, test.jsonl, test.csv or test/*.arrow"
 NOT_SUBJECTS = ("all", "auxiliary_train")
 """Folders of the `cais/mmlu` repository that hold no subject of their own."""
 
@@ -92,7 +93,7 @@ def _answer(row: Row) -> int:
             return LETTERS.index(answer)
     elif isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer <= 3:
         return answer
-    raise row.error(f"`answer` is {answer!r}, expected 0–3 or A–D")
+    raise row.error(f"`answer` is {short(repr(answer))}, expected 0–3 or A–D")
 
 
 def _one_table(folder: Path, files: list[Path], shots: int) -> list[Subject]:
@@ -103,7 +104,7 @@ def _one_table(folder: Path, files: list[Path], shots: int) -> list[Subject]:
         for row in _rows(folder, split, files):
             name = row.get("subject")
             if name not in SUBJECTS:
-                raise row.error(f"`{name}` is not a subject of MMLU", _nearest(name))
+                raise row.error(f"`{short(str(name))}` is not a subject of MMLU", _nearest(name))
             subjects.setdefault(name, []).append(parse_question(row))
     return [Subject(name, tuple(splits["dev"].get(name, ())), tuple(test)) for name, test in splits["test"].items()]
 
@@ -111,7 +112,11 @@ def _one_table(folder: Path, files: list[Path], shots: int) -> list[Subject]:
 def _one_folder_each(folder: Path, files: list[Path], shots: int) -> list[Subject]:
     found = []
     for child in sorted(folder.iterdir()):
-        if child.name in NOT_SUBJECTS or not child.is_dir() or not split_files(child, "test"):
+        if child.name in NOT_SUBJECTS or not child.is_dir():
+            continue
+        if not split_files(child, "test"):
+            if child.name in SUBJECTS:
+                raise UserError(f"{child}: no `test` split", f"expected {TEST_FILES}; or remove the folder")
             continue
         if child.name not in SUBJECTS:
             raise UserError(f"{child}: `{child.name}` is not a subject of MMLU", _nearest(child.name))
@@ -120,7 +125,7 @@ def _one_folder_each(folder: Path, files: list[Path], shots: int) -> list[Subjec
     if not found:
         raise UserError(
             f"{folder}: no MMLU questions found",
-            "expected <subject>/test-*.parquet (or test.parquet, .jsonl, .csv, test/*.arrow), the layout of `cais/mmlu`",
+            f"expected folders <subject> with {TEST_FILES}: the layout of `cais/mmlu`",
         )
     return found
 

@@ -2,10 +2,16 @@
 
 Read from a parquet, JSON-lines or JSON file, or a folder of them. The benchmark's own `OCRBench.json` names the columns
 `dataset_name`, `type`, `answers` and `image_path`, with the images in `OCRBench_Images/` beside it: read as well.
+
+`answer` is a text, a number or a list of them. A text that spells a list, such as `['436']` from a table that has no lists, is
+that list; an answer that is really spelt so must be put in a list of its own.
 """
 
 from __future__ import annotations
 
+import ast
+import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +23,8 @@ from PIL import Image
 from smoe_cli.data.images import read_image
 from smoe_cli.data.sample import BadRow
 from smoe_cli.errors import UserError
-from smoe_cli.eval.ocr_scoring import DATASETS, TYPES
-from smoe_cli.eval.tables import Row, is_text, read_rows
+from smoe_cli.eval.ocr_scoring import DATASETS, TYPES, normalise
+from smoe_cli.eval.tables import Row, is_text, read_rows, short
 
 IMAGE_FOLDERS = ("", "OCRBench_Images")
 """Where relative paths are looked up, beside the data file."""
@@ -93,33 +99,53 @@ def data_files(path: Path) -> list[Path]:
 
 def parse_question(row: Row) -> OcrQuestion:
     """A row in OCRBench's columns."""
+    dataset = row.text("dataset", "dataset_name")
     return OcrQuestion(
         row=row,
-        dataset=row.text("dataset", "dataset_name"),
+        dataset=dataset,
         question=row.text("question"),
         question_type=row.text("question_type", "type"),
-        answers=_answers(row, row.get("answer", "answers")),
+        answers=_answers(row, row.get("answer", "answers"), dataset),
         image=_locate(row, row.get("image", "image_path")),
     )
 
 
-def _answers(row: Row, value: Any) -> tuple[str, ...]:
+def _answers(row: Row, value: Any, dataset: str) -> tuple[str, ...]:
+    if isinstance(value, str) and (spelt := _spelt_list(value)) is not None:
+        value = spelt
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not values:
         raise row.error("`answer` is an empty list")
-    return tuple(_answer(row, one) for one in values)
+    answers = tuple(_answer(row, one) for one in values)
+    if not all(normalise(answer, dataset) for answer in answers):
+        raise row.error("`answer` is empty", "every prediction contains an empty text, so each would count as right")
+    return answers
+
+
+def _spelt_list(text: str) -> list[Any] | None:
+    """The list of texts and numbers that a text spells in Python or JSON, if it does."""
+    if not text.strip().startswith("["):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a backslash that escapes nothing
+            value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    whole = isinstance(value, list) and all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in value)
+    return value if whole else None
 
 
 def _answer(row: Row, value: Any) -> str:
     if is_text(value):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        raise row.error(f"`answer` is {value!r}, expected a text, a number or a list of them")
+        raise row.error(f"`answer` is {short(repr(value))}, expected a text, a number or a list of them")
     return str(int(value)) if float(value).is_integer() else str(value)  # a column of integers may have been stored as floats
 
 
 def _locate(row: Row, value: Any) -> bytes | Path:
-    """The bytes, or the path, of a cell that holds bytes, {bytes, path} or a path relative to the data file."""
+    """The bytes, or the absolute path, of a cell that holds bytes, {bytes, path} or a path relative to the data file."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
@@ -127,6 +153,7 @@ def _locate(row: Row, value: Any) -> bytes | Path:
     if not isinstance(value, str) or not value:
         raise row.error("`image` is neither bytes nor a path")
     for folder in IMAGE_FOLDERS:
-        if (path := row.file.parent / folder / value).is_file():
+        path = (row.file.parent / folder / value).absolute()
+        if os.path.isfile(path):  # not path.is_file(), which raises on names that are too long
             return path
-    raise row.error(f"no image `{value}`", "paths are relative to the data file")
+    raise row.error(f"no image `{short(value)}`", "paths are relative to the data file")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoe_cli.errors import Failure
+from smoe_cli.eval.targets import writing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,20 +87,26 @@ def _counts(counts: dict[str, Count]) -> dict[str, dict[str, int]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: `path` holds the old or the new text, never a part. Raises Failure when it cannot be written."""
+    """Write JSON atomically: `path` holds the old or the new text, never a part. Raises as `writing` does."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise Failure(f"{path}: cannot be written: {error.strerror or error}") from None
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def is_results(text: str) -> bool:
+    """Whether a file with this text may be one that `write_json` wrote: a JSON object or list, by its first character."""
+    return text.lstrip()[:1] in ("[", "{")
 
 
 def free_path(path: Path) -> Path:

@@ -17,10 +17,11 @@ from transformers import PreTrainedTokenizerFast
 from smoe_cli.errors import UserError
 from smoe_cli.eval.generation import check_reads
 from smoe_cli.eval.likelihood import BatchedScorer
+from smoe_cli.eval.limits import check_answers_fit
 from smoe_cli.eval.mmlu import evaluate_mmlu
 from smoe_cli.eval.mmlu_data import load_mmlu
 from smoe_cli.eval.ocr_data import OcrData, load_ocr
-from smoe_cli.eval.ocrbench import evaluate_ocr
+from smoe_cli.eval.ocrbench import MAX_NEW_TOKENS, evaluate_ocr
 from smoe_cli.eval.provenance import hash_file, hash_files, now, versions
 from smoe_cli.eval.rendered import write_rendered
 from smoe_cli.eval.results import Result, write_json
@@ -128,13 +129,20 @@ def _run(
         result = evaluate_mmlu(score, tokenizer, mmlu, task.shots, task.limit, tell)
         return dataclasses.replace(
             result,
-            protocol={**result.protocol, "max_length": score.max_length},
+            protocol={**result.protocol, "max_length": score.max_length, "truncated": score.truncated},
+            warnings=(*result.warnings, *_cut(score)),
             hashes={"data": hash_files(mmlu.files, folder)},
         )
     check_reads(model.recipe)
     if isinstance(task, OcrBench):
         return _ocr(model, tokenizer, load_ocr(Path(task.data)), Path(task.data), task, task.limit, batch_size, tell)
     return _rendered(model, tokenizer, task, out_dir, batch_size, tell)
+
+
+def _cut(score: BatchedScorer) -> list[str]:
+    if not score.truncated:
+        return []
+    return [f"{score.truncated} request(s) lost tokens on the left: longer than the model's {score.max_length} positions"]
 
 
 def _rendered(
@@ -163,6 +171,8 @@ def _ocr(
     batch_size: int,
     tell: Callable[[int, int], None] | None,
 ) -> Result:
+    asked = ((f"{question.row.file}: row {question.row.number}", question.question) for question in data.questions[:limit])
+    check_answers_fit(model, tokenizer, asked, MAX_NEW_TOKENS)
     result = evaluate_ocr(Reader(model, tokenizer), data, task.task, limit, batch_size, tell)
     hashes = {"data": hash_files(data.files, root if root.is_dir() else root.parent)}
     vision = model.recipe.model.vision

@@ -33,7 +33,9 @@ class Row:
         for name in names:
             if name in self.values:
                 return self.values[name]
-        raise self.error(f"no column `{names[0]}`", f"columns of this file: {', '.join(map(str, self.values)) or 'none'}")
+        raise self.error(
+            f"no column `{names[0]}`", f"columns of this file: {short(', '.join(map(str, self.values)), 300) or 'none'}"
+        )
 
     def text(self, *names: str) -> str:
         """Like `get`, for a column that holds text. Raises UserError on anything else, a lone surrogate included."""
@@ -52,6 +54,11 @@ def is_text(value: Any) -> TypeGuard[str]:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def short(text: str, longest: int = 80) -> str:
+    """A value as it is shown in a message: its beginning, when it is long."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def read_rows(file: Path) -> Iterator[Row]:

@@ -35,6 +35,15 @@ def test_the_target_must_be_known(tmp_path: Path, arguments: list[str], capsys: 
     assert "understanding" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("out", ["file/out", "x" * 300])
+def test_a_place_that_cannot_be_written(out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "run")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    assert run(["convert", str(folder), str(tmp_path / out), "--to", "understanding"]) == 2
+    assert f"{tmp_path / out}: cannot be written" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "file"}
+
+
 def test_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["convert", str(tmp_path), str(tmp_path / "out"), "--to", "understanding"]) == 2
     assert "neither a model folder" in capsys.readouterr().err

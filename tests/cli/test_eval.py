@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from smoe_cli.cli.main import run
 from tests.eval.folders import READING_ONLY, write_model, write_run
@@ -41,7 +42,7 @@ def test_table_with_counts_and_warnings(run_folder: Path, tmp_path: Path, capsys
     shown = capsys.readouterr().out
     for words in ("mmlu", "stem", "anatomy", "questions", "2 of MMLU's 57 subjects"):
         assert words in shown
-    assert json.loads(out.read_text())[0]["total"] == 3
+    assert json.loads(out.read_text(encoding="utf-8"))[0]["total"] == 3
 
 
 def test_results_of_a_run_are_kept_beside_it_and_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +51,7 @@ def test_results_of_a_run_are_kept_beside_it_and_never_overwritten(tmp_path: Pat
         assert evaluate(folder, "--tasks", "rendered-ocr", "--limit", 2) == 0
     names = sorted(path.name for path in (folder / "eval").iterdir())
     assert names == ["rendered-ocr-2.json", "rendered-ocr.json"]
-    first, second = (json.loads((folder / "eval" / name).read_text()) for name in names)
+    first, second = (json.loads((folder / "eval" / name).read_text(encoding="utf-8")) for name in names)
     assert first["correct"] == second["correct"]
     assert str(folder / "eval" / "rendered-ocr.json") in capsys.readouterr().err
 
@@ -72,6 +73,8 @@ def test_without_tasks_those_of_the_recipe(run_folder: Path, capsys: pytest.Capt
         (("--tasks", "mmlu", "--shots", "6", "--data", "x"), "--shots"),
         (("--limit", "0"), "--limit"),
         (("--data", "x"), "none of the tasks reads data"),
+        (("--details", "--json", "-"), "--details: no effect with `--json -`"),
+        (("--json", ""), "not a regular file"),
     ],
 )
 def test_mistakes_end_with_code_2(
@@ -84,10 +87,37 @@ def test_mistakes_end_with_code_2(
     assert captured.out == ""
 
 
+def test_only_results_are_overwritten_and_the_model_is_not_even_loaded(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "notes.md"
+    file.write_text("# mine", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr("smoe_cli.eval.locate.open_model", lambda folder: pytest.fail("loaded"))
+        assert evaluate(run_folder / "model", "--json", file) == 2
+    assert f"{file}: exists and is not a JSON file of results" in capsys.readouterr().err
+    assert file.read_text(encoding="utf-8") == "# mine"
+    assert evaluate(run_folder / "model", "--json", file / "x.json") == 2
+    assert f"{file} is not a folder" in capsys.readouterr().err
+    for older in ("", "[]\n"):
+        file.write_text(older, encoding="utf-8")
+        assert evaluate(run_folder / "model", "--limit", 1, "--json", file) == 0
+        assert json.loads(file.read_text(encoding="utf-8"))[0]["total"] == 1
+
+
+def test_a_relative_path_to_ocrbench(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "data/a.png")
+    one = {"dataset": "svt", "question": "?", "question_type": "Doc-oriented VQA", "answer": "x", "image": "a.png"}
+    (tmp_path / "data/rows.jsonl").write_text(json.dumps(one) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(run_folder / "model", "--tasks", "ocrbench", "--data", "data") == 0
+
+
 def test_bad_data_names_file_and_row(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_mmlu(tmp_path / "mmlu", {"anatomy": 2})
     file = folder / "anatomy" / "test.jsonl"
-    file.write_text(file.read_text().replace('"answer": ', '"answer": 1'))
+    file.write_text(file.read_text(encoding="utf-8").replace('"answer": ', '"answer": 1'))
     assert evaluate(run_folder, "--tasks", "mmlu", "--data", folder) == 2
     assert f"{file}: row 1: `answer` is 1" in capsys.readouterr().err
 

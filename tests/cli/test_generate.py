@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from smoe_cli.cli.main import run
+from smoe_cli.eval.provenance import hash_file
 from tests.eval.folders import READING_ONLY, write_model
 from tests.helpers import tiny
 
@@ -32,13 +33,20 @@ def test_pictures(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert generate(*arguments) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert [path.name for path in paths] == ["42-seed3.png", "6-seed3.png", "42-seed4.png", "6-seed4.png"]
-    assert settings(paths[0]) == {"prompt": "42", "steps": "2", "guidance": "3.0", "shift": "3.0", "seed": "3"}  # the recipe's
+    same = {
+        "prompt": "42",
+        "seed": "3",
+        "guidance_interval": "[0.4, 1.0]",
+        "renormalise": "false",
+        "model_sha256": hash_file(model / "model.safetensors"),
+    }
+    assert settings(paths[0]) == same | {"steps": "2", "guidance": "3.0", "shift": "3.0"}  # the recipe's
     before = paths[0].read_bytes()
 
     assert generate(*arguments[:-4], "--seed", 3, "--steps", 1, "--guidance", 1, "--shift", 2) == 0
     again = Path(capsys.readouterr().out.splitlines()[0])
     assert again.name == "42-seed3-2.png"
-    assert settings(again) == {"prompt": "42", "steps": "1", "guidance": "1.0", "shift": "2.0", "seed": "3"}
+    assert settings(again) == same | {"steps": "1", "guidance": "1.0", "shift": "2.0"}
     assert paths[0].read_bytes() == before
 
 
@@ -63,6 +71,12 @@ def test_an_answer_about_an_image(model: Path, tmp_path: Path, capsysbinary: pyt
         (("--prompt", "7", "--steps", "0"), "--steps"),
         (("--prompt", "7", "--guidance", "0.5"), "--guidance"),
         (("--prompt", "7", "--shift", "0"), "--shift"),
+        (("--prompt", "7", "--shift", "inf"), "'--shift': inf is not a finite number"),
+        (("--prompt", "7", "--shift", "nan"), "'--shift': nan is not a finite number"),
+        (("--prompt", "7", "--guidance", "nan"), "'--guidance': nan is not a finite number"),
+        (("--prompt", "7", "--guidance", "inf"), "'--guidance': inf is not a finite number"),
+        (("--prompt", "7", "--prompt", "a\udcff"), r"prompt 'a\udcff': text is not valid Unicode"),
+        (("--prompt", "x" * 5000), "5002 tokens of prompt and 4 of the image do not fit the model's 4096 positions"),
     ],
 )
 def test_mistakes_end_with_code_2(
@@ -77,6 +91,22 @@ def test_mistakes_end_with_code_2(
     assert generate(model, *arguments) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_questions_that_cannot_be_asked(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    ask = (model, "--image", tmp_path / "a.png", "--prompt")
+    assert generate(*ask, "a\udcff") == 2
+    assert r"prompt 'a\udcff': text is not valid Unicode" in capsys.readouterr().err
+    assert generate(*ask, "?", "--max-new-tokens", 4096) == 2
+    assert "4096 of the answer do not fit the model's 4096 positions" in capsys.readouterr().err
+
+
+def test_out_is_a_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    assert generate(model, "--prompt", "7", "--out", tmp_path / "file") == 2
+    assert f"{tmp_path / 'file'}: cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 def test_models_that_lack_what_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,24 @@ def test_writes_elsewhere() -> None:
     assert not FILE.exists()
 
 
+@pytest.mark.parametrize("text", ["mine", "{}", "[1]", '{"a": 1}'])
+def test_only_a_schema_is_overwritten(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("x.json").write_text(text, encoding="utf-8")
+    assert run(["schema", "--output", "x.json"]) == 2
+    assert "x.json: exists and is not a JSON Schema" in capsys.readouterr().err
+    assert Path("x.json").read_text(encoding="utf-8") == text
+    Path("x.json").write_text('{"$schema": "older"}', encoding="utf-8")
+    assert run(["schema", "--output", "x.json"]) == 0
+
+
+@pytest.mark.parametrize("output", ["file/x.json", "x" * 300])
+def test_a_place_that_cannot_be_written(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("mine", encoding="utf-8")
+    assert run(["schema", "--output", output]) == 2
+    assert f"{output}: cannot be written" in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
 def test_check_of_a_stale_file(capsys: pytest.CaptureFixture[str]) -> None:
     FILE.parent.mkdir()
     FILE.write_text("{}", encoding="utf-8")

@@ -139,8 +139,8 @@ def test_names(ours: str, theirs: str | None) -> None:
 
 def test_card_says_what_it_is_and_what_is_gone(tmp_path: Path) -> None:
     export_understanding(write_model(tmp_path / "model"), tmp_path / "out")
-    card = (tmp_path / "out" / "README.md").read_text()
-    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["files"]["model.safetensors"]["sha256"] in card
     for words in (
         "Recipe: `tiny`",
@@ -176,10 +176,10 @@ def test_what_does_not_pass_the_check_is_not_left_behind(tmp_path: Path, monkeyp
             save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         else:
             file = folder / "tokenizer.json"
-            tokenizer = json.loads(file.read_text())
+            tokenizer = json.loads(file.read_text(encoding="utf-8"))
             vocabulary = tokenizer["model"]["vocab"]
             vocabulary["a"], vocabulary["e"] = vocabulary["e"], vocabulary["a"]
-            file.write_text(json.dumps(tokenizer))
+            file.write_text(json.dumps(tokenizer), encoding="utf-8")
         return original(folder, *arguments)
 
     monkeypatch.setattr(understanding, "verify", damage)

@@ -51,6 +51,6 @@ def write_run(folder: Path, recipe: Recipe | None = None) -> Path:
     """A run directory, as far as evaluation looks at one."""
     recipe = recipe or tiny()
     write_model(folder / "model", recipe)
-    (folder / "recipe.resolved.yaml").write_text(resolved_yaml(recipe))
-    (folder / "metrics.jsonl").write_text(json.dumps({"step": 1}) + "\n")
+    (folder / "recipe.resolved.yaml").write_text(resolved_yaml(recipe), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 1}) + "\n", encoding="utf-8")
     return folder

@@ -59,6 +59,8 @@ def test_data(values: list[str], names: list[str], expected: dict[str, str]) -> 
         (["mmlu=d"], ["ocrbench"], "`mmlu` is not among those asked for (ocrbench)"),
         (["rendered-ocr=d"], ["rendered-ocr"], "`rendered-ocr` reads no data"),
         (["mmlu=a", "b"], ["mmlu"], "given twice"),
+        (["mmlu="], ["mmlu"], "--data mmlu=: the path is empty"),
+        ([" "], ["mmlu"], "the path is empty"),
     ],
 )
 def test_data_that_fits_no_task(values: list[str], names: list[str], message: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from smoe_cli.errors import Failure, UserError
+from smoe_cli.errors import UserError
 from smoe_cli.eval.generation import answer_about, draw_to_files, drawing_prompts, open_image, slug
 from smoe_cli.recipe.models import Sampling
 from tests.helpers import tiny
@@ -13,6 +13,7 @@ from tests.helpers import tiny
 from .folders import READING_ONLY, build
 
 SAMPLING = Sampling(steps=2, guidance=2.0)
+HASH = "0123abcd"
 
 
 @pytest.fixture(scope="module")
@@ -21,26 +22,43 @@ def pair() -> tuple:
 
 
 def test_one_file_for_each_prompt_and_seed(pair: tuple, tmp_path: Path) -> None:
-    paths = list(draw_to_files(*pair, ["42", "a b"], tmp_path / "out", SAMPLING, seed=5, count=2))
+    paths = list(draw_to_files(*pair, ["42", "a b"], tmp_path / "out", SAMPLING, 5, 2, HASH))
     assert [path.name for path in paths] == ["42-seed5.png", "a-b-seed5.png", "42-seed6.png", "a-b-seed6.png"]
     with Image.open(paths[1]) as image:
         assert image.size == (16, 8)
-        assert image.text == {"prompt": "a b", "steps": "2", "guidance": "2.0", "shift": "3.0", "seed": "5"}
+        assert image.text == {
+            "prompt": "a b",
+            "seed": "5",
+            "steps": "2",
+            "guidance": "2.0",
+            "guidance_interval": "[0.4, 1.0]",
+            "renormalise": "false",
+            "shift": "3.0",
+            "model_sha256": HASH,
+        }
     assert open_image(paths[0]).tobytes() != open_image(paths[2]).tobytes()
 
 
 def test_same_seed_same_picture_in_a_new_file(pair: tuple, tmp_path: Path) -> None:
-    first, second = (next(draw_to_files(*pair, ["42"], tmp_path, SAMPLING, 5, 1)) for _ in range(2))
+    first, second = (next(draw_to_files(*pair, ["42"], tmp_path, SAMPLING, 5, 1, HASH)) for _ in range(2))
     assert (first.name, second.name) == ("42-seed5.png", "42-seed5-2.png")
     assert first.read_bytes() == second.read_bytes()
-    third = list(draw_to_files(*pair, ["42"], tmp_path, SAMPLING, 4, 2))[1]  # a count starts anywhere
+    third = list(draw_to_files(*pair, ["42"], tmp_path, SAMPLING, 4, 2, HASH))[1]  # a count starts anywhere
     assert third.read_bytes() == first.read_bytes()
 
 
+def test_a_picture_does_not_depend_on_its_neighbours(pair: tuple, tmp_path: Path) -> None:
+    """Longer neighbours also pad the prompt, which must not change a bit either."""
+    [alone] = draw_to_files(*pair, ["509"], tmp_path / "alone", SAMPLING, 5, 1, HASH)
+    _, second = draw_to_files(*pair, ["a longer prompt", "509"], tmp_path / "both", SAMPLING, 5, 1, HASH)
+    assert second.read_bytes() == alone.read_bytes()
+    assert len({path.read_bytes() for path in draw_to_files(*pair, ["509"], tmp_path / "c", SAMPLING, 5, 3, HASH)}) == 3
+
+
 def test_a_folder_that_cannot_be_written(pair: tuple, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Failure, match="cannot be written"):
-        list(draw_to_files(*pair, ["42"], tmp_path / "file", SAMPLING, 0, 1))
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="cannot be written"):
+        list(draw_to_files(*pair, ["42"], tmp_path / "file", SAMPLING, 0, 1, HASH))
 
 
 def test_prompts_and_models_that_cannot_draw() -> None:
@@ -55,7 +73,14 @@ def test_prompts_and_models_that_cannot_draw() -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "name"),
-    [("Hello, World!", "hello-world"), ("../../etc", "etc"), ("", "image"), ("光 7", "光-7"), ("x" * 99, "x" * 40)],
+    [
+        ("Hello, World!", "hello-world"),
+        ("../../etc", "etc"),
+        ("", "image"),
+        ("光 7", "光-7"),
+        ("x" * 99, "x" * 40),
+        ("x" * 39 + " y", "x" * 39),
+    ],
 )
 def test_slug(prompt: str, name: str) -> None:
     assert slug(prompt) == name

@@ -25,9 +25,11 @@ def harness_task(subject: str, folder: Path) -> Any:
     from lm_eval.api.task import ConfigurableTask
 
     own = Path(tasks.__file__).parent / "mmlu" / "default"
-    config = yaml.safe_load((own / "_default_template_yaml").read_text())
+    config = yaml.safe_load((own / "_default_template_yaml").read_text(encoding="utf-8"))
     config |= {
-        k: v for k, v in yaml.safe_load((own / f"mmlu_{subject}.yaml").read_text()).items() if k in ("task", "description")
+        k: v
+        for k, v in yaml.safe_load((own / f"mmlu_{subject}.yaml").read_text(encoding="utf-8")).items()
+        if k in ("task", "description")
     }
     files = {split: str(folder / subject / f"{split}.jsonl") for split in ("dev", "test")}
     return ConfigurableTask(config={**config, "dataset_path": "json", "dataset_kwargs": {"data_files": files}})

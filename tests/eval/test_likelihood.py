@@ -61,9 +61,13 @@ def test_requests_that_read_the_same_tokens_share_a_forward_pass() -> None:
 def test_the_cut_is_on_the_left() -> None:
     model = tiny_qwen2_moe()
     context, continuation = list(range(50)), [60, 61]
-    cut = BatchedScorer(model, 20, 4).log_likelihoods([(context, continuation)])
+    scorer = BatchedScorer(model, 20, 4)
+    cut = scorer.log_likelihoods([(context, continuation)])
+    assert scorer.truncated == 1
     # 20 tokens are read: the last 19 of the context and the first of the continuation
     assert cut == BatchedScorer(model, 4096, 4).log_likelihoods([(context[-19:], continuation)])
+    scorer.log_likelihoods([(context[-19:], continuation)])  # just fits
+    assert scorer.truncated == 1
 
 
 @pytest.mark.parametrize(("context", "continuation"), [([], [1]), ([1], []), ([1], [1] * 21)])

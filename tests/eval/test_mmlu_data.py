@@ -37,9 +37,9 @@ def write_split(folder: Path, split: str, rows: list[dict], layout: str) -> None
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
     elif layout == "jsonl":
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     else:
-        with (folder / f"{split}.csv").open("w", newline="") as file:
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([row["question"], *row["choices"], "ABCD"[row["answer"]]] for row in rows)
 
 
@@ -49,7 +49,7 @@ def test_every_layout_gives_the_same_questions(tmp_path: Path, layout: str) -> N
         for split in ("dev", "test"):
             write_split(tmp_path / subject, split, mmlu_rows(subject, split, 5), layout)
     (tmp_path / "all").mkdir()
-    (tmp_path / "README.md").write_text("a card")
+    (tmp_path / "README.md").write_text("a card", encoding="utf-8")
     data = load_mmlu(tmp_path, shots=5)
     assert [subject.name for subject in data.subjects] == ["anatomy", "virology"]
     for subject in data.subjects:
@@ -88,6 +88,14 @@ def test_unknown_subject_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_mmlu(tmp_path / "mmlu", shots=0)
     assert "did you mean `abstract_algebra`?" in str(caught.value)
+
+
+def test_a_subject_without_questions_is_named(tmp_path: Path) -> None:
+    folder = write_mmlu(tmp_path / "mmlu", {"anatomy": 2, "virology": 2})
+    (folder / "virology" / "test.jsonl").rename(folder / "virology" / "test.tsv")
+    (folder / ".cache").mkdir()  # is nobody's subject
+    with pytest.raises(UserError, match="virology: no `test` split"):
+        load_mmlu(folder, shots=0)
 
 
 def test_no_questions(tmp_path: Path) -> None:

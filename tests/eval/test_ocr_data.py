@@ -36,9 +36,9 @@ def write(file: Path, rows: list[dict[str, Any]]) -> Path:
     if file.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), file)
     elif file.suffix == ".json":
-        file.write_text(json.dumps(rows))
+        file.write_text(json.dumps(rows), encoding="utf-8")
     else:
-        file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        file.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
     return file
 
 
@@ -48,6 +48,22 @@ def test_images_as_bytes_mappings_and_relative_paths(tmp_path: Path, image: Any)
     (tmp_path / "a/b.png").write_bytes(png())
     decoded = load_ocr(write(tmp_path / "rows.parquet", [row(image=image)])).questions[0].decode()
     assert (decoded.mode, decoded.size, decoded.getpixel((0, 0))) == ("RGB", (4, 2), (255, 0, 0))
+
+
+def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data/a").mkdir(parents=True)
+    (tmp_path / "data/a/b.png").write_bytes(png())
+    write(tmp_path / "data/rows.jsonl", [row(image="a/b.png")])
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("data"), Path("data/rows.jsonl")):
+        assert load_ocr(path).questions[0].decode().size == (4, 2)
+
+
+def test_a_csv_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    file = tmp_path / "rows.csv"
+    file.write_text("question,dataset,question_type,answer,image\n?,svt,Doc-oriented VQA,['436'],a.png\n", encoding="utf-8")
+    assert load_ocr(file).questions[0].answers == ("436",)
 
 
 def test_images_are_made_rgb_and_upright(tmp_path: Path) -> None:
@@ -71,6 +87,16 @@ def test_images_are_made_rgb_and_upright(tmp_path: Path) -> None:
         (42.0, ("42",)),
         (4.5, ("4.5",)),
         ([1, 2], ("1", "2")),
+        ("['436']", ("436",)),  # a list in a table that has none
+        (' ["one", 2, 3.0]', ("one", "2", "3")),
+        (["['436']"], ("['436']",)),
+        ("[a]", ("[a]",)),
+        (r"[\frac{1}{2}]", (r"[\frac{1}{2}]",)),
+        (r"['\d']", (r"\d",)),
+        ("[[1]]", ("[[1]]",)),
+        ("[True]", ("[True]",)),
+        ("['open", ("['open",)),
+        ("(1, 2)", ("(1, 2)",)),
     ],
 )
 def test_answers(tmp_path: Path, answer: Any, expected: tuple[str, ...]) -> None:
@@ -83,7 +109,7 @@ def test_answers(tmp_path: Path, answer: Any, expected: tuple[str, ...]) -> None
     "file", ["test-00000-of-00001.parquet", "data/test-00000-of-00001.parquet", "rows.parquet", "rows.jsonl", "OCRBench.json"]
 )
 def test_folders(tmp_path: Path, file: str) -> None:
-    (tmp_path / "README.md").write_text("a card")
+    (tmp_path / "README.md").write_text("a card", encoding="utf-8")
     (tmp_path / "a.png").write_bytes(png())
     rows = [row(image={"bytes": png(), "path": None} if file.endswith("parquet") else "a.png")]
     data = load_ocr(
@@ -142,12 +168,19 @@ def test_only_ocrbench_is_called_ocrbench(tmp_path: Path, change: dict, name: st
         ({"question": 3}, "`question` is not a text"),
         ({"question_type": None}, "`question_type` is not a text"),
         ({"answer": []}, "`answer` is an empty list"),
+        ({"answer": "[]"}, "`answer` is an empty list"),
+        ({"answer": ""}, "`answer` is empty"),
+        ({"answer": [" "]}, "`answer` is empty"),
+        ({"answer": ["one", "\n"]}, "`answer` is empty"),
+        ({"answer": "['']"}, "`answer` is empty"),
         ({"answer": None}, "`answer` is None, expected a text, a number or a list of them"),
         ({"answer": [None]}, "`answer` is None, expected a text, a number or a list of them"),
         ({"answer": True}, "`answer` is True, expected a text, a number or a list of them"),
         ({"image": None}, "`image` is neither bytes nor a path"),
         ({"image": {"bytes": None, "path": None}}, "`image` is neither bytes nor a path"),
         ({"image": "nowhere.png"}, "no image `nowhere.png`"),
+        ({"image": "x" * 5000}, f"no image `{'x' * 79}…`"),
+        ({"answer": {"x": "y" * 5000}}, "`answer` is {'x': '" + "y" * 72 + "…, expected a text, a number or a list of them"),
     ],
 )
 def test_bad_rows_name_file_and_row(tmp_path: Path, change: dict, message: str) -> None:
@@ -182,6 +215,6 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         load_ocr(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no OCRBench questions found"):
         load_ocr(tmp_path)
-    (tmp_path / "rows.jsonl").write_text("")
+    (tmp_path / "rows.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="no rows"):
         load_ocr(tmp_path)

@@ -50,7 +50,7 @@ def test_strings_are_not_those_of_training(tmp_path: Path) -> None:
 def test_question_type_and_card(tmp_path: Path, content: str, kind: str) -> None:
     file = write_rendered(source(content=content), "read", 0, 2, tmp_path / "out")
     assert pq.read_table(file)["question_type"].to_pylist() == [kind] * 2
-    card = (file.parent / "README.md").read_text()
+    card = (file.parent / "README.md").read_text(encoding="utf-8")
     assert "Not OCRBench" in card
     assert f'"content": "{content}"' in card
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from smoe_cli.errors import Failure
+from smoe_cli.errors import UserError
 from smoe_cli.eval.provenance import hash_files, versions
 from smoe_cli.eval.results import Count, Result, free_path, table, write_json
 
@@ -49,13 +49,13 @@ def test_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
         write_json(file, {"a": object()})
     with pytest.raises(ValueError):
         write_json(file, {"a": float("nan")})  # not JSON
-    assert json.loads(file.read_text()) == {"a": 1}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"a": 1}
     assert [path.name for path in file.parent.iterdir()] == ["a.json"]
 
 
-def test_a_place_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Failure, match=r"a\.json: cannot be written"):
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.json: cannot be written"):
         write_json(tmp_path / "file" / "a.json", {})
 
 
@@ -63,7 +63,7 @@ def test_free_path(tmp_path: Path) -> None:
     names = []
     for _ in range(3):
         path = free_path(tmp_path / "a.png")
-        path.write_text("")
+        path.write_text("", encoding="utf-8")
         names.append(path.name)
     assert names == ["a.png", "a-2.png", "a-3.png"]
 
@@ -72,7 +72,7 @@ def test_hash_of_several_files_sees_names_and_bytes_but_not_the_place_or_the_ord
     def digest(folder: str, files: dict[str, str]) -> str:
         (tmp_path / folder).mkdir()
         for name, text in files.items():
-            (tmp_path / folder / name).write_text(text)
+            (tmp_path / folder / name).write_text(text, encoding="utf-8")
         return hash_files([tmp_path / folder / name for name in files], tmp_path / folder)["sha256"]
 
     one = digest("one", {"a": "1", "b": "2"})

@@ -12,6 +12,7 @@ from PIL import Image
 from smoe_cli.data.documents import Document, DocumentBuilder
 from smoe_cli.data.rendered import RenderedTextSource
 from smoe_cli.errors import UserError
+from smoe_cli.eval.rendered import write_rendered
 from smoe_cli.eval.run import Reader, evaluate, scorer
 from smoe_cli.model.mask import Layout
 from smoe_cli.model.model import SymbioticModel
@@ -105,7 +106,7 @@ def test_every_task_writes_its_result(tmp_path: Path) -> None:
         progress=lambda *state: seen.append(state),
     )
     names = ["joint-rendered-ocr", "joint-mmlu", "joint-mmlu-2"]
-    written = [json.loads((tmp_path / "eval" / f"{name}.json").read_text()) for name in names]
+    written = [json.loads((tmp_path / "eval" / f"{name}.json").read_text(encoding="utf-8")) for name in names]
     assert written == [result.to_dict() for result in first]
     assert [path.name for path in sorted((tmp_path / "eval").glob("*.json"))] == sorted(f"{name}.json" for name in names)
     assert seen[:3] == [("rendered-ocr", 2, 5), ("rendered-ocr", 4, 5), ("rendered-ocr", 5, 5)]
@@ -149,6 +150,31 @@ def test_what_a_task_needs(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"`{source}` is not a `rendered-text` source") as caught:
             evaluate(model, tokenizer, [RENDERED.model_copy(update={"source": source})])
         assert "sources that can be used: read" in str(caught.value)
+
+
+def narrow(positions: int) -> tuple[SymbioticModel, Any]:
+    return build(tiny(**{"model.backbone.scratch.max_position_embeddings": positions}))
+
+
+def test_cut_prompts_are_counted(tmp_path: Path) -> None:
+    task = Mmlu(task="mmlu", data=str(write_mmlu(tmp_path / "mmlu", {"anatomy": 2})), shots=1)
+    [cut] = evaluate(*narrow(64), [task])
+    assert cut.protocol["truncated"] == 8  # two questions, four choices each
+    assert "8 request(s) lost tokens on the left: longer than the model's 64 positions" in cut.warnings
+    [whole] = evaluate(*build(tiny()), [task])
+    assert whole.protocol["truncated"] == 0
+    assert not any("lost tokens" in warning for warning in whole.warnings)
+
+
+def test_questions_that_do_not_fit_are_refused_before_any_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_rendered(tiny().data.sources["read"], "read", 0, 2, tmp_path / "data")
+    task = OcrBench(task="ocrbench", data=str(file))
+    monkeypatch.setattr(Reader, "answer", lambda *arguments: pytest.fail("asked"))
+    # <bos> <image> 4 tokens </image>, and 128 of the answer
+    with pytest.raises(UserError, match=r"row 1: 7 tokens of prompt and image and 128 of the answer do not fit .* 134 pos"):
+        evaluate(*narrow(134), [task])
+    monkeypatch.setattr(Reader, "answer", lambda self, images, questions, longest: questions)
+    assert evaluate(*narrow(135), [task])[0].total.total == 2
 
 
 def test_a_model_that_cannot_read_images() -> None:

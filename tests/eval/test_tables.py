@@ -22,9 +22,9 @@ def write(folder: Path, suffix: str) -> Path:
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
     elif suffix == ".jsonl":
-        file.write_text("\n\n".join(map(json.dumps, ROWS)))
+        file.write_text("\n\n".join(map(json.dumps, ROWS)), encoding="utf-8")
     else:
-        file.write_text(json.dumps(ROWS))
+        file.write_text(json.dumps(ROWS), encoding="utf-8")
     return file
 
 
@@ -37,10 +37,10 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
 
 def test_csv_keeps_words_that_look_missing_and_takes_a_header_or_none(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
-    file.write_text('"Which,\nof these?",None,NA,"",nan,B\n')
+    file.write_text('"Which,\nof these?",None,NA,"",nan,B\n', encoding="utf-8")
     values = {"question": "Which,\nof these?", "A": "None", "B": "NA", "C": "", "D": "nan", "answer": "B"}
     assert [row.values for row in read_rows(file)] == [values]
-    file.write_text("question,answer\nq,A\n")
+    file.write_text("question,answer\nq,A\n", encoding="utf-8")
     assert [row.values for row in read_rows(file)] == [{"question": "q", "answer": "A"}]
 
 

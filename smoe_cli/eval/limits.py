@@ -1,0 +1,50 @@
+"""Whether a prompt and what follows it fit the model's positions. Past them a model answers and draws noise, silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from PIL import Image
+from transformers import PreTrainedTokenizerFast
+
+from smoe_cli.data.documents import DocumentBuilder
+from smoe_cli.data.sample import BadRow
+from smoe_cli.errors import UserError
+from smoe_cli.model.model import SymbioticModel
+
+Named = tuple[str, str]
+"""How to name a prompt in a message (`questions.jsonl: row 3`), and its text."""
+
+
+def check_answers_fit(
+    model: SymbioticModel, tokenizer: PreTrainedTokenizerFast, questions: Iterable[Named], max_new_tokens: int
+) -> None:
+    """Raise UserError naming the first question that is no Unicode or, with image and longest answer, has too many tokens."""
+    builder = DocumentBuilder(model.recipe, model.plan, tokenizer)
+    height, width = builder.vit_size
+    blank = Image.new("RGB", (width, height))  # every image has the same number of tokens
+    for name, question in questions:
+        try:
+            prompt = len(builder.to_answer(blank, question))
+        except BadRow as error:
+            raise UserError(f"{name}: {error.detail}") from None
+        parts = f"{prompt} tokens of prompt and image and {max_new_tokens} of the answer"
+        _check(model, name, prompt + max_new_tokens, parts, "shorten the question, or allow a shorter answer")
+
+
+def check_drawings_fit(model: SymbioticModel, tokenizer: PreTrainedTokenizerFast, captions: Iterable[Named]) -> None:
+    """Raise UserError naming the first caption that is no Unicode or, with the image to draw, has too many tokens."""
+    builder = DocumentBuilder(model.recipe, model.plan, tokenizer)
+    for name, caption in captions:
+        try:
+            prompt = len(builder.to_draw(caption))
+        except BadRow as error:
+            raise UserError(f"{name}: {error.detail}") from None
+        parts = f"{prompt} tokens of prompt and {builder.vae_tokens} of the image"
+        _check(model, name, prompt + builder.vae_tokens, parts, "shorten the caption")
+
+
+def _check(model: SymbioticModel, name: str, tokens: int, parts: str, help: str) -> None:
+    limit = model.backbone.config.max_position_embeddings
+    if tokens > limit:
+        raise UserError(f"{name}: {parts} do not fit the model's {limit} positions", help)
