@@ -106,9 +106,8 @@ def _run_phases(trainer: Trainer, loaded: Loaded) -> None:
                 if trainer.state.step < planned.start + planned.steps:
                     trainer.run_phase(index, display, sample)
                 if trainer.accelerator.is_main_process:
-                    if index + 1 == len(
-                        trainer.plan.phases
-                    ):  # before the last evaluation: should that fail, the model is there
+                    if index + 1 == len(trainer.plan.phases):
+                        # before the last evaluation: should that fail, the model is there
                         with trainer.weights_for_use() as model:
                             save_model(model, trainer.tokenizer, trainer.folder / "model", loaded.resolved_yaml())
                     _finish_phase(trainer, index, display)
