@@ -199,6 +199,7 @@ def _conclude(folder: Path, trainer: Trainer, say: Callable[[str], None]) -> Non
     if grids := sorted((folder / "samples").glob("*.png")):
         say(f"samples: {grids[-1]}")
     say(f"report:  {write_report(folder)}")
-    prompts = trainer.recipe.training.sampling.prompts
-    next_command = f"smoe generate {folder} --prompt {shlex.quote(prompts[0])}" if prompts else f"smoe eval {folder}"
-    say(f"next:    {next_command}")
+    if prompts := trainer.recipe.training.sampling.prompts:
+        say(f"next:    smoe generate {folder} --prompt {shlex.quote(prompts[0])}")
+    else:
+        say(f"next:    smoe convert {folder} exported --to understanding")
