@@ -75,8 +75,8 @@ def command(
     folder = model_folder(model)
 
     from smoe_cli.eval.generation import answer_about, check_reads, draw_to_files, drawing_prompts, open_image
-    from smoe_cli.eval.provenance import hash_file
     from smoe_cli.eval.targets import check_folder
+    from smoe_cli.files import sha256
     from smoe_cli.recipe import load
 
     recipe = load(folder / "smoe.yaml").recipe
@@ -90,7 +90,7 @@ def command(
     sampling = _sampling(recipe.training.sampling, steps, guidance, shift)
     check_folder(out)
     symbiotic, tokenizer = open_model(folder)
-    weights = hash_file(folder / "model.safetensors")
+    weights = sha256(folder / "model.safetensors")
     for path in draw_to_files(symbiotic, tokenizer, captions, out, sampling, seed, count, weights):
         click.echo(path)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import click
@@ -27,6 +25,7 @@ def command(output: Path, check: bool) -> None:
     """
     from smoe_cli.errors import Failure, UserError
     from smoe_cli.eval.targets import check_file, writing
+    from smoe_cli.files import write_atomically
     from smoe_cli.recipe.schema import schema_text
 
     text = schema_text()
@@ -43,7 +42,7 @@ def command(output: Path, check: bool) -> None:
         return
     check_file(output, _is_schema, "a JSON Schema")
     with writing(output):
-        _write(output, text)
+        write_atomically(output, text)
     click.echo(f"wrote {output}")
 
 
@@ -53,19 +52,3 @@ def _is_schema(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and "$schema" in value
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -22,8 +22,9 @@ from transformers.utils import logging
 from smoe_cli.convert.card import Provenance, card
 from smoe_cli.convert.verify import Check, verify
 from smoe_cli.errors import Failure, UserError
-from smoe_cli.eval.provenance import hash_file, versions
+from smoe_cli.eval.provenance import versions
 from smoe_cli.eval.targets import check_folder, writing
+from smoe_cli.files import sha256
 from smoe_cli.model.anatomy import Anatomy, anatomy_of
 from smoe_cli.model.io import atomic_folder, load_model
 from smoe_cli.model.model import SymbioticModel
@@ -61,7 +62,7 @@ def export_understanding(source: Path, out: Path) -> Provenance:
         provenance = Provenance(
             recipe=loaded.recipe.name,
             family=model.backbone.config.model_type,
-            source_sha256=hash_file(source / "model.safetensors"),
+            source_sha256=sha256(source / "model.safetensors"),
             group=group,
             experts=sum(other.size for other in plan.groups),
             kept=sum(tensor.numel() for tensor in plain.parameters()),

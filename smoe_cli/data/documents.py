@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,7 @@ from smoe_cli.data.images import pixels
 from smoe_cli.data.sample import BadRow
 from smoe_cli.data.tokenizer import TextEncoder, special_ids
 from smoe_cli.errors import UserError
-from smoe_cli.recipe.models import MODALITIES
+from smoe_cli.recipe.models import TEXT, VAE, VIT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from smoe_cli.plan import Plan
     from smoe_cli.recipe.models import Recipe
 
-TEXT, VIT, VAE = range(len(MODALITIES))
 NO_TARGET = -100
 
 
@@ -186,7 +185,11 @@ class DocumentBuilder:
         return _Tokens(self.special.pad, self._shared_positions).text([self.special.bos])
 
 
+def shifted(t: Any, shift: float) -> Any:
+    """t ← s·t / (1 + (s−1)·t) (Esser et al. 2024, section 5.3.2), for a number or a tensor."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
 def shifted_timestep(normal: float, shift: float) -> float:
-    """t = sigmoid(normal), then t ← s·t / (1 + (s−1)·t) (Esser et al. 2024, section 5.3.2); kept inside (0, 1) in float32."""
-    t = 1 / (1 + np.exp(-normal))
-    return float(np.clip(shift * t / (1 + (shift - 1) * t), 1e-6, 1 - 1e-6))
+    """t = sigmoid(normal), then shifted; kept inside (0, 1) in float32."""
+    return float(np.clip(shifted(1 / (1 + np.exp(-normal)), shift), 1e-6, 1 - 1e-6))

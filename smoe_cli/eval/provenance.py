@@ -10,22 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from smoe_cli.files import sha256
 
-def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the libraries that compute."""
+
+def versions(*more: str) -> dict[str, str]:
+    """Versions of Python, of this package, of the libraries that compute, and of `more` packages; none is imported for it."""
     found = {"python": platform.python_version()}
-    for package in ("smoe", "torch", "transformers"):
+    for package in ("smoe", "torch", "transformers", *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # this package, run from a source folder that was never installed
             found[package] = "not installed"
     return found
-
-
-def hash_file(file: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_files(files: Iterable[Path], root: Path) -> dict[str, Any]:
@@ -34,7 +30,7 @@ def hash_files(files: Iterable[Path], root: Path) -> dict[str, Any]:
     digest = hashlib.sha256()
     for file in unique:
         name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
-        digest.update(f"{name}\0{hash_file(file)}\n".encode())
+        digest.update(f"{name}\0{sha256(file)}\n".encode())
     return {"sha256": digest.hexdigest(), "files": len(unique)}
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoe_cli.eval.targets import writing
+from smoe_cli.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,19 +88,8 @@ def _counts(counts: dict[str, Count]) -> dict[str, dict[str, int]]:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: `path` holds the old or the new text, never a part. Raises as `writing` does."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        write_atomically(path, text)
 
 
 def is_results(text: str) -> bool:

@@ -22,9 +22,10 @@ from smoe_cli.eval.mmlu import evaluate_mmlu
 from smoe_cli.eval.mmlu_data import load_mmlu
 from smoe_cli.eval.ocr_data import OcrData, load_ocr
 from smoe_cli.eval.ocrbench import MAX_NEW_TOKENS, evaluate_ocr
-from smoe_cli.eval.provenance import hash_file, hash_files, now, versions
+from smoe_cli.eval.provenance import hash_files, now, versions
 from smoe_cli.eval.rendered import write_rendered
 from smoe_cli.eval.results import Result, write_json
+from smoe_cli.files import sha256
 from smoe_cli.model.inference import answer
 from smoe_cli.model.model import SymbioticModel
 from smoe_cli.recipe.models import EvalTask, Mmlu, OcrBench, Recipe, RenderedOcr, RenderedText
@@ -52,7 +53,7 @@ def evaluate(
     state are left as they were. Raises UserError on bad data and on a model without what a task needs.
     """
     results: list[Result] = []
-    weights = {"file": "model.safetensors", "sha256": hash_file(model_folder / "model.safetensors")} if model_folder else None
+    weights = {"file": "model.safetensors", "sha256": sha256(model_folder / "model.safetensors")} if model_folder else None
     with evaluating(model):
         for task, name in zip(tasks, file_names(phase, tasks), strict=True):
             start = time.monotonic()

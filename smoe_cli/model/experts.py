@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from smoe_cli.model.routing import Routing
+from smoe_cli.model.routing import Routing, inverse_of
 
 
 def run_experts(
@@ -58,22 +58,20 @@ def _no_rows(module: Any, x_TD: Tensor, weights_TK: Tensor) -> Tensor:
 def _sortable(module: Any) -> bool:
     """Whether the one-sort path computes what the family's own module would. Otherwise the module itself is called."""
     standard = module.has_gate and not (module.has_bias or module.is_transposed)
-    special = any(
-        getattr(module, name, False) for name in ("has_post_expert_norm", "_is_expert_parallel")
-    )  # newer transformers
+    later = ("has_post_expert_norm", "_is_expert_parallel")  # came with later versions of transformers 5
+    special = any(getattr(module, name, False) for name in later)
     weight = module.gate_up_proj
     supported = weight.device.type != "cuda" or torch.cuda.get_device_capability(weight.device) >= (8, 0)
     return bool(module.config._experts_implementation == "grouped_mm" and standard and not special and supported)
 
 
 def _restore(parts: Sequence[Tensor], routing: Routing) -> Tensor:
-    """Concatenate the groups' tokens and bring them back into their own order."""
-    if routing.order_T is None:  # one group has all tokens; the others add zero rows that keep their weights in the graph
-        return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-    out_TD = torch.cat(list(parts))
-    inverse = torch.empty_like(routing.order_T)
-    inverse[routing.order_T] = torch.arange(inverse.numel(), device=inverse.device)
-    return gather(out_TD, inverse)
+    """Concatenate the groups' tokens and bring them back into their own order.
+
+    Without an order one group has all tokens; the others add zero rows that keep their weights in the graph.
+    """
+    out_TD = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    return out_TD if routing.inverse_T is None else gather(out_TD, routing.inverse_T)
 
 
 def _one_sort(
@@ -93,8 +91,7 @@ def _one_sort(
     total = sum(counts)
     ends_E = torch.histc(histogram, bins=total, min=0, max=total - 1).cumsum(0, dtype=torch.int32)
 
-    inverse_P = torch.empty_like(pair_P)
-    inverse_P[pair_P] = torch.arange(pair_P.numel(), device=pair_P.device)
+    inverse_P = inverse_of(pair_P)
     dtype = torch.get_autocast_dtype(x_TD.device.type) if torch.is_autocast_enabled(x_TD.device.type) else x_TD.dtype
     parts = []
     for module, base, w, (start, end) in zip(experts, first, weights, routing.bounds(), strict=True):

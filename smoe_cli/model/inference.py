@@ -14,20 +14,18 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
-from smoe_cli.data.documents import Column, Document, DocumentBuilder
+from smoe_cli.data.documents import Column, Document, DocumentBuilder, shifted
 from smoe_cli.errors import UserError
 from smoe_cli.model.mask import Layout
 from smoe_cli.model.model import SymbioticModel
-from smoe_cli.model.routing import TEXT, VAE, Routing
-from smoe_cli.recipe.models import Sampling
+from smoe_cli.model.routing import Routing
+from smoe_cli.recipe.models import TEXT, VAE, Sampling
 
 
 @dataclass
 class _Prompt:
-    """Left-padded prompts and what the model has cached of them. ids, modality, position: (B, S)."""
+    """Left-padded prompts and what the model has cached of them. position: (B, S)."""
 
-    ids: Tensor
-    modality: Tensor
     position: Tensor
     layout: Layout
     cache: DynamicCache
@@ -77,7 +75,7 @@ def _prefill(model: SymbioticModel, prompts: Sequence[Document]) -> tuple[_Promp
     }
     cache = DynamicCache(config=model.backbone.config)
     hidden = _run(model, model.embed(batch), modality, position, layout, cache)
-    return _Prompt(ids, modality, position, layout, cache), hidden
+    return _Prompt(position, layout, cache), hidden
 
 
 @torch.inference_mode()
@@ -121,8 +119,7 @@ def answer(
 
 def timesteps(steps: int, shift: float) -> Tensor:
     """(steps + 1,) from 1 to 0, shifted: t ← s·t / (1 + (s − 1)·t)."""
-    t = torch.linspace(1, 0, steps + 1)
-    return shift * t / (1 + (shift - 1) * t)
+    return shifted(torch.linspace(1, 0, steps + 1), shift)
 
 
 def _velocity(model: SymbioticModel, x_NPV: Tensor, t: float, prompt: _Prompt) -> Tensor:

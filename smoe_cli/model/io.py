@@ -6,7 +6,6 @@ and a file whose bytes differ from the manifest's hash is refused.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.data.tokenizer import load_tokenizer
 from smoe_cli.errors import UserError
+from smoe_cli.files import sha256
 from smoe_cli.model.model import SymbioticModel, build_model
 from smoe_cli.plan import Plan, compile_plan
 from smoe_cli.recipe import Loaded, load
@@ -30,12 +30,6 @@ from smoe_cli.recipe.models import PretrainedTokenizer
 
 MANIFEST = "manifest.json"
 VERSION = 1
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -108,7 +102,7 @@ def check_manifest(folder: Path) -> None:
         raise UserError(f"{folder / MANIFEST}: {what}", "the folder is incomplete or damaged")
 
 
-def own_tensors(model: SymbioticModel, plan: Plan) -> dict[str, Tensor]:
+def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
     """The tensors that a file holds: every parameter once; tied heads and buffers derived from the recipe are left out."""
     return {name: p.detach().contiguous() for name, p in model.named_parameters()}
 
@@ -150,12 +144,11 @@ def save_model(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
     resolved_recipe: str,
-    tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a model folder atomically. tensors: use these weights (averaged ones, say) instead of the model's own."""
+    """Write a model folder atomically."""
     with atomic_folder(folder) as work:
         (work / "smoe.yaml").write_text(resolved_recipe, encoding="utf-8")
-        save_file(dict(tensors or own_tensors(model, model.plan)), work / "model.safetensors", metadata={"format": "pt"})
+        save_file(own_tensors(model), work / "model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(work)
         # transformers writes other keys for a tokenizer that it has loaded; this is what it writes from then on
         _load_tokenizer(work).save_pretrained(work)

@@ -13,11 +13,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from smoe_cli.errors import Failure
 from smoe_cli.model.latents import LatentInterface, noised, target_velocity
 from smoe_cli.model.mask import Layout, dense
-from smoe_cli.model.routing import VAE, VIT, LayerRouting, Routing, RowShield
+from smoe_cli.model.routing import LayerRouting, Routing, RowShield
 from smoe_cli.model.surgery import operate
 from smoe_cli.model.vision import build_projector, build_vision, vision_features
 from smoe_cli.plan import Plan
-from smoe_cli.recipe.models import MODALITIES, Recipe
+from smoe_cli.recipe.models import MODALITIES, VAE, VIT, Recipe
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from smoe_cli.recipe.models import MODALITIES
+from smoe_cli.recipe.models import TEXT
 
-TEXT, VIT, VAE = range(len(MODALITIES))
+
+def inverse_of(permutation: Tensor) -> Tensor:
+    """The permutation that undoes another one."""
+    inverse = torch.empty_like(permutation)
+    inverse[permutation] = torch.arange(permutation.numel(), device=permutation.device)
+    return inverse
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class LayerRouting:
 class Routing:
     """The tokens of one forward pass, sorted by expert group.
 
-    order_T: int64, positions of the tokens group after group (stable), or None when one group serves every token.
+    order_T: int64, positions of the tokens group after group (stable), or None when one group serves every token; inverse_T
+    undoes it.
     sizes: number of tokens of each group, known on the host so that no layer has to wait for the device.
     modality_T: int64; valid_T: bool, False for padding, which is computed like text but never counted.
     layers: filled by the blocks, once per layer (recomputation under activation checkpointing finds its entry and leaves it).
@@ -54,6 +60,10 @@ class Routing:
     shields: tuple[RowShield, ...] = ()
     record: bool = False
     layers: dict[int, LayerRouting] = field(default_factory=dict)
+    inverse_T: Tensor | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inverse_T = None if self.order_T is None else inverse_of(self.order_T)
 
     @classmethod
     def of(

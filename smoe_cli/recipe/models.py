@@ -15,6 +15,8 @@ Modality = Literal["text", "vit", "vae"]
 """`text`; `vit` = vision-encoder feature (understanding); `vae` = latent of an image being generated."""
 
 MODALITIES: tuple[Modality, ...] = ("text", "vit", "vae")
+TEXT, VIT, VAE = range(3)
+"""Their numbers, as tensors hold them: indices into MODALITIES."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 Positive = Annotated[int, Field(gt=0)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
 from smoe_cli.errors import UserError
+from smoe_cli.files import write_atomically
 from smoe_cli.report.load import load_run
 from smoe_cli.report.page import page
 
@@ -23,7 +22,11 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     run_dir = Path(run_dir)
     target = run_dir / "report.html" if out is None else Path(out)
     _check(target)
-    _write(target, page(load_run(run_dir)).encode("utf-8", errors="replace"))
+    content = page(load_run(run_dir)).encode("utf-8", errors="replace")
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise _unwritable(target, error) from None
     return target
 
 
@@ -44,19 +47,3 @@ def _check(target: Path) -> None:
 
 def _unwritable(target: Path, error: OSError) -> UserError:
     return UserError(f"{target}: cannot be written ({error.strerror or error})", "choose another place with --out")
-
-
-def _write(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise _unwritable(target, error) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

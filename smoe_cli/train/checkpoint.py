@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from smoe_cli.errors import UserError
-from smoe_cli.model.io import atomic_folder, check_manifest, copy_into, read_tensors, write_manifest
+from smoe_cli.model.io import atomic_folder, check_manifest, copy_into, own_tensors, read_tensors, write_manifest
 
 PREFIX = "step-"
 VERSION = 1
@@ -58,7 +58,7 @@ def save(
     names = {id(p): n for n, p in model.named_parameters()}
     moments = {f"{names[id(p)]}.{key}": value.contiguous() for p, s in optimizer.state.items() for key, value in s.items()}
     with atomic_folder(folder) as work:
-        save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, work / "model.safetensors")
+        save_file(own_tensors(model), work / "model.safetensors")
         save_file(moments, work / "optimizer.safetensors")
         if ema is not None:
             save_file(ema, work / "ema.safetensors")
@@ -87,8 +87,10 @@ def set_aside(root: Path, step: int, say: Callable[[str], None]) -> None:
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: dict[str, Tensor] | None) -> State:
-    """Load a checkpoint into model, optimizer and averages. Raises UserError naming what is damaged, missing or in excess."""
-    check_manifest(folder)
+    """Load a checkpoint, whose manifest has been checked, into model, optimizer and averages.
+
+    Raises UserError naming what is unreadable, missing or in excess.
+    """
     try:
         fields = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if (version := fields.pop("version")) != VERSION:

@@ -26,7 +26,7 @@ from smoe_cli.model.model import ActiveShield, SymbioticModel
 from smoe_cli.model.routing import LayerRouting
 from smoe_cli.plan import Plan
 from smoe_cli.plan.schedule import learning_rate, shield_factor
-from smoe_cli.recipe.models import MODALITIES, Recipe
+from smoe_cli.recipe.models import MODALITIES, LossWeights, Phase, Recipe
 from smoe_cli.train import checkpoint
 from smoe_cli.train.ema import Average
 from smoe_cli.train.losses import Balance, denominators, micro_loss
@@ -176,7 +176,7 @@ class Trainer:
             self._step(wrapped, step, phase.loss, shields)
             self.state.step += 1
             self.state.data = step.state
-            self._after_step(phase.name, planned.rates, in_phase, phase, shields, display)
+            self._after_step(phase, planned.rates, in_phase, shields, display)
             stop = int(self._reduce(torch.tensor(self.stop_signal, device=accelerator.device), "max"))
             if grid_every and draws and self.state.step % grid_every == 0 and accelerator.is_main_process:
                 sample(self, phase.name)
@@ -197,7 +197,7 @@ class Trainer:
             return tensor
         return self.accelerator.gather(tensor[None]).amax(0) if how == "max" else self.accelerator.reduce(tensor, how)
 
-    def _step(self, wrapped: torch.nn.Module, step: Step, weights: Any, shields: list[ActiveShield]) -> None:
+    def _step(self, wrapped: torch.nn.Module, step: Step, weights: LossWeights, shields: list[ActiveShield]) -> None:
         """One optimizer step: all micro-batches, clipping, AdamW; skipped if anything is not finite."""
         accelerator, window, device = self.accelerator, self.window, self.accelerator.device
         batches = [{k: v.to(device, non_blocking=True) for k, v in batch.items()} for batch in step.micro_batches]
@@ -298,15 +298,15 @@ class Trainer:
         window.add("counts", counts)
 
     def _after_step(
-        self, name: str, rates: dict[str, float], in_phase: int, phase: Any, shields: list[ActiveShield], display: Display
+        self, phase: Phase, rates: dict[str, float], in_phase: int, shields: list[ActiveShield], display: Display
     ) -> None:
         now = time.monotonic()
         speed = self.tokens_seen / (now - self.clock) if now > self.clock else 0.0
         step, last = self.state.step, in_phase + 1 == phase.steps
-        display.advance(name, step, speed)
+        display.advance(phase.name, step, speed)
         if step % self.recipe.training.log_every and not last:
             return
-        line: dict[str, Any] = {"step": step, "phase": name}
+        line: dict[str, Any] = {"step": step, "phase": phase.name}
         if "text_losses" in self.window.sums:
             line |= window_line(self.window, self.source_names)
         line |= {f"lr/{role}": learning_rate(phase, peak, in_phase) for role, peak in rates.items()}
@@ -322,13 +322,13 @@ class Trainer:
                 routing.write(
                     {
                         "step": step,
-                        "phase": name,
+                        "phase": phase.name,
                         "experts": [{"group": g.name, "count": len(g.experts[0])} for g in self.plan.groups],
                         "counts": {m: counts[:, i].tolist() for i, m in enumerate(MODALITIES) if m in self.plan.group_of},
                     }
                 )
         self.accelerator.log({k: v for k, v in line.items() if isinstance(v, int | float)}, step=step)
-        display.log(name, step, line)
+        display.log(phase.name, step, line)
         self.window.clear()
         self.tokens_seen, self.clock = 0, now
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from smoe_cli.files import write_atomically
 from smoe_cli.plan import Plan
 from smoe_cli.recipe.models import MODALITIES
 
@@ -112,9 +113,7 @@ class JsonLines:
                     break
                 if step <= keep_up_to:
                     kept.append(text + "\n")
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_atomically(self.path, "".join(kept))
         self.file = self.path.open("a", encoding="utf-8")
 
     def write(self, line: dict[str, Any]) -> None:

@@ -23,8 +23,9 @@ from smoe_cli.eval.mmlu_data import load_mmlu
 from smoe_cli.eval.ocr_data import load_ocr
 from smoe_cli.eval.results import table
 from smoe_cli.eval.run import evaluate, file_names
+from smoe_cli.files import write_atomically
 from smoe_cli.model.inference import draw
-from smoe_cli.model.io import save_model
+from smoe_cli.model.io import check_manifest, save_model
 from smoe_cli.model.model import build_model
 from smoe_cli.plan import Plan
 from smoe_cli.recipe import Loaded, Recipe
@@ -55,10 +56,9 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
     for name in tracked:
         if find_spec(name) is None:  # Accelerate would leave it out and only log so
             raise UserError(f"training.trackers: `{name}` is not installed", f"pip install 'smoe[{name}]'")
-    _check_processes(plan, state.num_processes, loaded)
     tokenizer = load_tokenizer(recipe.model.tokenizer)
     if state.is_main_process:
-        _check_data(recipe, plan, tokenizer)
+        _check_data(recipe, plan, tokenizer, state.num_processes)
 
     say = Display(plan, silent=not state.is_main_process).say
     chosen: list[Any] = [None, None]
@@ -76,7 +76,7 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
         if state.is_main_process:
             stack.enter_context(rundir.start(folder, loaded, plan))
             environment = rundir.environment(str(accelerator.device), accelerator.num_processes)
-            rundir.write(folder / "environment.json", json.dumps(environment, indent=1))
+            write_atomically(folder / "environment.json", json.dumps(environment, indent=1))
         accelerator.wait_for_everyone()
         if tracked:
             accelerator.init_trackers(recipe.name, config={"recipe": recipe.name, "seed": recipe.seed})
@@ -116,25 +116,16 @@ def _run_phases(trainer: Trainer, loaded: Loaded) -> None:
         display.close()
 
 
-def _check_data(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Open what later phases and evaluations read, so that a wrong path stops the run now and not after hours."""
+def _check_data(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerFast, processes: int) -> None:
+    """Open what later phases and evaluations read, so that a wrong path, or rows that the processes cannot share evenly, stop
+    the run now and not after hours."""
     for index in range(len(plan.phases)):
-        PhaseLoader(recipe, plan, index, tokenizer)
+        PhaseLoader(recipe, plan, index, tokenizer, world=processes)
     for task in recipe.evaluation.tasks:
         if isinstance(task, Mmlu):
             load_mmlu(Path(task.data), task.shots)
         elif isinstance(task, OcrBench):
             load_ocr(Path(task.data))
-
-
-def _check_processes(plan: Plan, processes: int, loaded: Loaded) -> None:
-    for phase in plan.phases:
-        if phase.rows_per_step % (phase.accumulate * processes):
-            raise UserError(
-                f"{loaded.path}: phase `{phase.name}` has {phase.rows_per_step} rows a step in {phase.accumulate} "
-                f"micro-batches, which {processes} processes cannot share evenly",
-                "change tokens_per_step, accumulate or the number of processes",
-            )
 
 
 def _decide(folder: Path, resume: str, say: Any) -> Path | None:
@@ -144,6 +135,7 @@ def _decide(folder: Path, resume: str, say: Any) -> Path | None:
         return checkpoint.newest_valid(folder / "checkpoints", say)
     if not (Path(resume) / "state.json").is_file():
         raise UserError(f"--resume {resume}: not a checkpoint", f"pass `auto`, `never` or a folder {folder}/checkpoints/step-…")
+    check_manifest(Path(resume))
     return Path(resume)
 
 
@@ -155,7 +147,7 @@ def _finish_phase(trainer: Trainer, index: int, display: Display) -> None:
         return
     if draws_images(recipe, index):
         sample(trainer, planned.name)
-    rundir.write(trainer.folder / "data.json", json.dumps(trainer.state.report, indent=1))
+    write_atomically(trainer.folder / "data.json", json.dumps(trainer.state.report, indent=1))
     tasks, out = recipe.evaluation.tasks, trainer.folder / "eval"
     # what was asked stands beside the results: a resumed run measures again if the recipe now asks for something else
     asked, record = json.dumps([task.model_dump() for task in tasks]), out / "data" / f"{planned.name}.tasks.json"
@@ -165,8 +157,7 @@ def _finish_phase(trainer: Trainer, index: int, display: Display) -> None:
     display.say(f"evaluating after phase {planned.name} …")
     with trainer.weights_for_use() as model:
         results = evaluate(model, trainer.tokenizer, tasks, out, phase=planned.name, step=end, batch_size=50)
-    record.parent.mkdir(exist_ok=True)
-    rundir.write(record, asked)
+    write_atomically(record, asked)
     display.console.print(table(results))
 
 

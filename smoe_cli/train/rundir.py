@@ -9,11 +9,14 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 from smoe_cli.errors import UserError
+from smoe_cli.eval.provenance import versions
+from smoe_cli.files import write_atomically
 from smoe_cli.plan import Plan
 from smoe_cli.recipe import Loaded, load
 
@@ -65,36 +68,16 @@ def start(folder: Path, loaded: Loaded, plan: Plan) -> IO[str]:
         ) from None
     for sub in ("checkpoints", "samples", "eval"):
         (folder / sub).mkdir(exist_ok=True)
-    write(folder / "recipe.yaml", loaded.text)
-    write(resolved, loaded.resolved_yaml())
-    write(folder / "plan.json", json.dumps(plan.to_dict(), indent=1))
+    write_atomically(folder / "recipe.yaml", loaded.text)
+    write_atomically(resolved, loaded.resolved_yaml())
+    write_atomically(folder / "plan.json", json.dumps(plan.to_dict(), indent=1))
     return lock
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def environment(device: str, processes: int) -> dict[str, Any]:
     """Versions and machine, for the report and for reproducing the run."""
-    import accelerate
-    import datasets
-    import torch
-    import transformers
-
     return {
-        "smoe": version("smoe"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "accelerate": accelerate.__version__,
-        "datasets": datasets.__version__,
+        **versions("accelerate", "datasets"),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "processes": processes,
         "cpu_count": os.cpu_count(),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from smoe_cli.files import write_atomically
 from smoe_cli.recipe.models import Recipe
 
 
@@ -39,6 +41,6 @@ def grid(images: Sequence[Image.Image], captions: Sequence[str], scale: int = 5)
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    image.save(temporary, format="PNG")
-    temporary.replace(path)
+    content = BytesIO()
+    image.save(content, format="PNG")
+    write_atomically(path, content.getvalue())

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from smoe_cli.cli.main import run
-from smoe_cli.eval.provenance import hash_file
+from smoe_cli.files import sha256
 from tests.eval.folders import READING_ONLY, write_model
 from tests.helpers import tiny
 
@@ -38,7 +38,7 @@ def test_pictures(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         "seed": "3",
         "guidance_interval": "[0.4, 1.0]",
         "renormalise": "false",
-        "model_sha256": hash_file(model / "model.safetensors"),
+        "model_sha256": sha256(model / "model.safetensors"),
     }
     assert settings(paths[0]) == same | {"steps": "2", "guidance": "3.0", "shift": "3.0"}  # the recipe's
     before = paths[0].read_bytes()
