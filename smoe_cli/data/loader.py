@@ -16,10 +16,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from smoe_cli.data.batch import Batch, Row, collate
-from smoe_cli.data.documents import NO_TARGET, TEXT, VAE, VIT, DocumentBuilder
+from smoe_cli.data.documents import NO_TARGET, DocumentBuilder
 from smoe_cli.data.lanes import Lane, Stream
 from smoe_cli.data.sources import open_source
 from smoe_cli.errors import Failure, SmoeError, UserError
+from smoe_cli.recipe.models import TEXT, VAE, VIT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

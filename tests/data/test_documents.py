@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoe_cli.data.documents import VAE, VIT, Column, Document, DocumentBuilder, shifted_timestep
+from smoe_cli.data.documents import Column, Document, DocumentBuilder, shifted_timestep
 from smoe_cli.data.sample import BadRow
 from smoe_cli.data.tokenizer import load_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.plan import compile_plan
-from smoe_cli.recipe.models import BytesTokenizer
+from smoe_cli.recipe.models import VAE, VIT, BytesTokenizer
 from tests.helpers import tiny
 
 from .make import picture

@@ -16,8 +16,8 @@ from smoe_cli.eval.rendered import write_rendered
 from smoe_cli.eval.run import Reader, evaluate, scorer
 from smoe_cli.model.mask import Layout
 from smoe_cli.model.model import SymbioticModel
-from smoe_cli.model.routing import VAE, Routing
-from smoe_cli.recipe.models import Mmlu, OcrBench, RenderedOcr
+from smoe_cli.model.routing import Routing
+from smoe_cli.recipe.models import VAE, Mmlu, OcrBench, RenderedOcr
 from tests.helpers import tiny
 
 from .folders import READING_ONLY, build, write_model
