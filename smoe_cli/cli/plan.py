@@ -18,7 +18,8 @@ from smoe_cli.cli.common import load_and_compile, recipe_argument, set_option
 def command(recipe: Path, overrides: tuple[str, ...], processes: int, as_json: bool) -> None:
     """Show what a recipe builds and trains: experts, parameters, learning rates, schedule, memory.
 
-    Needs no accelerator, no data and no download.
+    Needs no accelerator and no data. Of a pretrained backbone or vision encoder only config and headers are read, but one that
+    is named by its hub id is downloaded.
 
     \b
     smoe plan recipes/symbiotic-30b-a3b.yaml

@@ -8,42 +8,46 @@ ema          4 B a parameter when `training.ema` is set: averages are kept of th
 activations  an estimate of what the backward pass needs of one micro-batch. 4 B a value, also under bf16: autocast leaves the
              residual stream, norms and expert inputs in float32 (measured: 3.3 to 3.9 B). Values for each token and decoder
              layer: both norms' inputs and outputs (4d); queries and keys before and after rotation, values and attention's
-             output (3q + 3kv); for each of k experts a gathered input, gate, up, SiLU, their product and the output
-             (k(2d + 4f)); the same of the shared experts (4s + d). With activation checkpointing: d of each layer, and all
-             of one. `eager` attention keeps scores and probabilities too (2 · heads · S). Logits: 8 B for each word of the
-             vocabulary and each token, as if all were text. A trained vision encoder: its layers' activations, as if every
-             token were `vit`. Temporary buffers and the allocator's slack are not in it.
+             output (2q + 2k + v + o); for each of the experts that a token passes a gathered input, gate, up, SiLU, their
+             product and the output (2d + 4f); the same of shared experts, or of a feed-forward without experts (4s + d). With
+             activation checkpointing: d of each layer, and all of one. `eager` attention keeps scores and probabilities too
+             (2 · heads · S). Logits: 8 B for each word of the vocabulary and each token, as if all were text. A trained vision
+             encoder: its layers' activations, as if every token were `vit`. Temporary buffers and the allocator's slack are
+             not in it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from smoe_cli.plan.tensors import vit_tokens
+from smoe_cli.families import Backbone
+from smoe_cli.plan.attention import attention_of
 from smoe_cli.plan.types import Memory, Tensor
-from smoe_cli.plan.vision import class_tokens
-from smoe_cli.recipe.models import Phase, Recipe, Vision
+from smoe_cli.plan.vision import Sight
+from smoe_cli.recipe.models import Phase, Recipe
 
-LOOKED_UP = ("backbone.model.embed_tokens.weight",)
+LOOKED_UP = ".embed_tokens.weight"
 
 
 def memory(
     recipe: Recipe,
     phase: Phase,
+    kept: Kept,
     tensors: Iterable[Tensor],
     trainable: set[str],
     trained: set[str],
-    vocab_size: int,
     processes: int,
 ) -> Memory:
     """Memory of one process of `processes` in `phase`.
 
-    trainable: roles trained in this phase; trained: roles trained in this phase or an earlier one.
+    kept: what the backward pass needs. trainable: roles trained in this phase; trained: those and roles of earlier phases.
     """
     total = cast = learning = moving = 0
     for tensor in tensors:
         total += tensor.numel
-        cast += tensor.numel if len(tensor.shape) > 1 and tensor.name not in LOOKED_UP else 0
+        cast += tensor.numel if len(tensor.shape) > 1 and not tensor.name.endswith(LOOKED_UP) else 0
         learning += tensor.numel if tensor.role in trainable else 0
         moving += tensor.numel if tensor.role in trained else 0
     return Memory(
@@ -52,41 +56,58 @@ def memory(
         gradients=4 * learning,
         optimizer=8 * moving,
         ema=4 * total if recipe.training.ema else 0,
-        activations=_activations(recipe, phase, trainable, vocab_size, processes),
+        activations=_activations(recipe, phase, kept, trainable, processes),
     )
 
 
-def _activations(recipe: Recipe, phase: Phase, trainable: set[str], vocab_size: int, processes: int) -> int:
+def _activations(recipe: Recipe, phase: Phase, kept: Kept, trainable: set[str], processes: int) -> int:
     length = recipe.data.sequence_length
     tokens = length * -(-phase.tokens_per_step // (length * phase.accumulate * processes))  # the fullest process: whole rows
-    layers = recipe.model.backbone.scratch.num_hidden_layers
-    layer = _decoder_layer(recipe)
-    if recipe.training.activation_checkpointing:
-        decoder = layers * recipe.model.backbone.scratch.hidden_size + layer
-    else:
-        decoder = layers * layer
+    again = recipe.training.activation_checkpointing
+    decoder = len(kept.layers) * kept.width + max(kept.layers) if again else sum(kept.layers)
     images = 0
-    vision = recipe.model.vision
-    if vision and "vision" in trainable and any(recipe.data.sources[name].task == "mmu" for name in phase.mixture):
-        images = tokens * _vision_token(vision, recipe.training.attention)
-    return tokens * (4 * decoder + 8 * vocab_size) + 4 * images
+    if "vision" in trainable and any(recipe.data.sources[name].task == "mmu" for name in phase.mixture):
+        images = tokens * kept.vision
+    return tokens * (4 * decoder + 8 * kept.vocab_size) + 4 * images
 
 
-def _decoder_layer(recipe: Recipe) -> int:
-    """Values kept for one token in one decoder layer."""
-    s, shared = recipe.model.backbone.scratch, recipe.model.shared
-    d, f, k = s.hidden_size, s.moe_intermediate_size, s.num_experts_per_tok
-    head_dim = d // s.num_attention_heads
-    q, kv = s.num_attention_heads * head_dim, s.num_key_value_heads * head_dim
-    scores = 2 * s.num_attention_heads * recipe.data.sequence_length if recipe.training.attention == "eager" else 0
-    inner = shared.count * shared.intermediate_size
-    return 4 * d + 3 * q + 3 * kv + scores + k * (2 * d + 4 * f) + 4 * inner + d
+@dataclass(frozen=True)
+class Kept:
+    """Values kept for the backward pass: layers: of one token in each decoder layer; width: of the stream between them; vision:
+    of one `vit` token in the vision encoder."""
+
+    layers: tuple[int, ...]
+    width: int
+    vocab_size: int
+    vision: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, backbone: Backbone, sight: Sight | None, tensors: Iterable[Tensor], top_k: int) -> Kept:
+        """tensors: those of the built model."""
+        d, attention = backbone.hidden_size, attention_of(backbone)
+        eager = recipe.training.attention == "eager"
+        scores = 2 * attention.heads * recipe.data.sequence_length if eager else 0
+        before = 4 * d + 2 * attention.queries + 2 * attention.keys + attention.values + attention.outputs + scores
+        inside = [0] * backbone.layers
+        routed = [0] * backbone.layers  # the widest expert of a layer; groups of different pools have different ones
+        for tensor in tensors:
+            if found := _DOWN.fullmatch(tensor.name):
+                layer, block, width = int(found[1]), found[2], tensor.shape[-1]
+                if block.startswith(".experts."):
+                    routed[layer] = max(routed[layer], top_k * (2 * d + 4 * width))
+                elif block == ".promoted":
+                    inside[layer] += tensor.shape[0] * (2 * d + 4 * width)
+                else:
+                    inside[layer] += 4 * width + d
+        layers = tuple(before + own + more for own, more in zip(inside, routed, strict=True))
+        return cls(layers, d, backbone.vocab_size, _vision_token(sight, eager) if sight else 0)
 
 
-def _vision_token(vision: Vision, attention: str) -> int:
+_DOWN = re.compile(r"backbone\..*\.layers\.(\d+)\.\w+((?:\.\w[\w-]*)*)\.down_proj(?:\.weight)?")
+
+
+def _vision_token(sight: Sight, eager: bool) -> int:
     """Values kept for one `vit` token in the vision encoder: norms, q, k, v, output; the feed-forward before and after GELU."""
-    patches = vit_tokens(vision)
-    tokens = patches + class_tokens(vision)
-    scores = 2 * vision.num_attention_heads * tokens if attention == "eager" else 0
-    layer = 8 * vision.hidden_size + 2 * vision.intermediate_size + scores
-    return -(-tokens * vision.num_hidden_layers * layer // patches)
+    positions = sight.patches + sight.class_tokens
+    layer = 8 * sight.hidden_size + 2 * sight.intermediate_size + (2 * sight.heads * positions if eager else 0)
+    return -(-positions * sight.layers * layer // sight.tokens)

@@ -10,19 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from smoe_cli.plan.types import Tensor
+from smoe_cli.plan.types import FIXED, Tensor
 from smoe_cli.recipe import Problem
 from smoe_cli.recipe.models import Phase
 from smoe_cli.recipe.words import all_of, did_you_mean
 
 DEFAULT = "default"
-ORDER = ("experts", "router", "shared", "attention", "norms", "embeddings", "vision", "projector", "latents")
+ORDER = ("experts", "router", "shared", "dense", "attention", "norms", "embeddings", "vision", "projector", "latents", FIXED)
 """Reading order of roles; groups keep the recipe's order."""
 
 ABSENT = {
     "vision": "the model has no vision encoder (`model.vision`)",
     "projector": "the model has no vision encoder (`model.vision`)",
     "latents": "the model has no latent interface (`model.latents`)",
+    "shared": "the model has no shared experts",
+    "dense": "every layer of the backbone has experts",
 }
 
 
@@ -30,6 +32,11 @@ def roles_of(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     """Every role that some tensor has, once, in reading order."""
     seen = dict.fromkeys(tensor.role for tensor in tensors)
     return tuple(sorted(seen, key=lambda role: ORDER.index(role.split(".")[0])))
+
+
+def trainable_roles(tensors: Iterable[Tensor]) -> tuple[str, ...]:
+    """The same without FIXED: roles that have a rate or are frozen."""
+    return tuple(role for role in roles_of(tensors) if role != FIXED)
 
 
 def matching(entry: str, roles: Sequence[str]) -> tuple[str, ...]:

@@ -7,11 +7,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from smoe_cli.plan.provenance import provenance
 from smoe_cli.plan.schedule import shield_factors
 from smoe_cli.plan.timeline import ASCII, BLOCKS, Glyphs, timeline
-from smoe_cli.plan.types import Plan
+from smoe_cli.plan.types import GroupPlan, Plan
 from smoe_cli.plan.units import count, indices, rate, size
-from smoe_cli.recipe.models import Phase, Recipe
+from smoe_cli.recipe.effects import shared_modalities
+from smoe_cli.recipe.models import Phase, Recipe, Shared
 
 COLUMNS_PER_TABLE = 4
 """Phases side by side in one table; more go to a table below."""
@@ -31,8 +33,10 @@ NAMES = {"text": "text", "vit": "vit (understanding)", "vae": "vae (generation)"
 def show(plan: Plan, recipe: Recipe, console: Console) -> None:
     """Prints the plan: size, groups, a token's way by modality, phases, rates by role, timeline, memory."""
     glyphs = ASCII if console.options.ascii_only else BLOCKS
-    _heading(plan, recipe, console)
+    _heading(plan, recipe, console, glyphs)
     _section(console, "Expert groups", _groups(plan, recipe))
+    if plan.kept:
+        _section(console, "What the split keeps of the profile's routing", _kept(plan))
     _section(console, f"Per token, with FLOPs in a row of {plan.sequence_length:,}", _tokens(plan))
     _section(console, "Parameters, in all and active for a token", _parameters(plan, console.width))
     _section(console, "Phases", _phases(plan))
@@ -50,7 +54,7 @@ def _side_by_side(plan: Plan) -> list[range]:
     return [phases[first : first + COLUMNS_PER_TABLE] for first in phases[::COLUMNS_PER_TABLE]]
 
 
-def _heading(plan: Plan, recipe: Recipe, console: Console) -> None:
+def _heading(plan: Plan, recipe: Recipe, console: Console, glyphs: Glyphs) -> None:
     console.print(Text(plan.name, style="bold"))
     if recipe.description:
         console.print(Text(recipe.description.strip()), style="dim")
@@ -62,7 +66,9 @@ def _heading(plan: Plan, recipe: Recipe, console: Console) -> None:
     named = [("backbone", parts.backbone), ("vision encoder", parts.vision), ("projector", parts.projector)]
     named += [("latent interface", parts.latents)]
     shown = [f"{name} {count(number)}" for name, number in named if number]
-    console.print(Text(f"{', '.join(shown)}; added to the backbone by the split: {parts.added}"))
+    console.print(Text(", ".join(shown)))
+    for line in provenance(plan, recipe, glyphs.then):
+        console.print(Text(line))
 
 
 def _section(console: Console, title: str, *parts: Table | Text) -> None:
@@ -83,13 +89,43 @@ def _table(*columns: str, left: int = 1) -> Table:
 def _groups(plan: Plan, recipe: Recipe) -> Table:
     table = _table("group", "serves", "experts of each layer", "experts", "top-k", left=3)
     for group in plan.groups:
-        alike = len(set(group.experts)) == 1
-        which = indices(group.experts[0]) if alike else "differ by layer"
-        top_k = recipe.model.backbone.scratch.num_experts_per_tok
-        table.add_row(group.name, ", ".join(group.modalities), which, str(group.size), str(top_k))
-    shared = recipe.model.shared
-    table.add_row("shared", ", ".join(shared.modalities), "always on", str(shared.count), str(shared.count))
+        which = _which(plan, group)
+        table.add_row(group.name, ", ".join(group.modalities), which, str(group.size), str(plan.top_k))
+    if "shared" in plan.roles:
+        always = _always_on(plan, recipe)
+        table.add_row("shared", ", ".join(shared_modalities(recipe.model)), "always on", always, always)
     return table
+
+
+def _which(plan: Plan, group: GroupPlan) -> str:
+    if group.mounted_from is not None:
+        source = next(other for other in plan.groups if other.name == group.mounted_from)
+        times = group.size // source.size
+        copies = f"copied from {source.name}" + (f", {times} times" if times > 1 else "")
+        return copies + (f", noise {group.noise:g}" if group.noise else "")
+    which = indices(group.experts[0]) if len(set(group.experts)) == 1 else "differ by layer"
+    pools = plan.source.backbone.anatomy.pools
+    return f"{which} ({pools[group.pool]})" if len(pools) > 1 else which
+
+
+def _kept(plan: Plan) -> Table:
+    table = _table("modality", "group", "of its assignments", "of their weight", left=2)
+    for modality, shares in plan.kept.items():
+        name = plan.groups[plan.group_of[modality]].name
+        table.add_row(NAMES[modality], name, *(f"{shares[key]:.1%}" for key in ("counts", "mass")))
+    return table
+
+
+def _always_on(plan: Plan, recipe: Recipe) -> str:
+    """How many experts are always on; not said of a checkpoint's own, which families fuse into one wide one."""
+    shared, upcycle = recipe.model.shared, recipe.model.backbone.upcycle
+    if plan.promoted:
+        return str(len(plan.promoted[0]))
+    if upcycle is not None:
+        return str(upcycle.shared)
+    if recipe.model.backbone.pretrained is not None:
+        return ""
+    return str(shared.count or 1) if isinstance(shared, Shared) else ""
 
 
 def _tokens(plan: Plan) -> Table:
@@ -112,7 +148,7 @@ def _parameters(plan: Plan, width: int) -> Table:
     modalities = tuple(plan.active)
     headings = [f"active for {modality}" if width >= 100 else modality for modality in modalities]
     table = _table("role", "tensors", "parameters", *headings)
-    for role in plan.roles:
+    for role in plan.parameters.roles:
         cells = [plan.active[modality].roles.get(role, 0) for modality in modalities]
         number = plan.parameters.roles[role]
         table.add_row(role, str(plan.parameters.tensors[role]), count(number), *(count(n) if n else "" for n in cells))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smoe_cli.plan.source import Source
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,14 @@ class GroupPlan:
     name: str
     modalities: tuple[str, ...]
     experts: tuple[tuple[int, ...], ...]
-    """For each layer, ascending indices into the backbone's experts."""
+    """For each layer that has experts (`Plan.moe_layers`), ascending indices into the backbone's experts. A mounted group
+    repeats those of the group it is mounted from, once for each copy."""
+    pool: int = 0
+    """Index into the family's pools of experts (`Anatomy.pools`)."""
+    mounted_from: str | None = None
+    """The group whose experts and router rows are copied."""
+    noise: float = 0.0
+    """Mounted groups: standard deviation of the noise on each tensor, as a share of its own."""
 
     @property
     def size(self) -> int:
@@ -23,12 +33,40 @@ class GroupPlan:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a tensor of the built model gets its first value: the recipe for reading it from a checkpoint.
+
+    names: tensors of the plain model as transformers names them in memory; several (gate and up of a dense feed-forward) are
+    joined along dimension `axis`. rows: indices into dimension `axis`, in order, possibly repeated (experts, router rows); None
+    for all. copies: the value is stacked this many times in a new first dimension (upcycling). The result is multiplied by
+    `scale`, and noise with standard deviation `noise` × its own is added.
+    built: set instead of `names` for a copy of what is fresh itself (routers of groups mounted in an upcycled model): the name
+    of another tensor of the built model, without an origin of its own, whose `rows` are taken.
+    """
+
+    names: tuple[str, ...] = ()
+    rows: tuple[int, ...] | None = None
+    axis: int = 0
+    copies: int | None = None
+    scale: float = 1.0
+    noise: float = 0.0
+    built: str | None = None
+
+
+FIXED = "fixed"
+"""Role of what no gradient reaches and no optimizer owns: selection biases of routers, and the vision encoder of a multimodal
+backbone in a model without `vision`. It is saved and loaded like any other."""
+
+
+@dataclass(frozen=True)
 class Tensor:
-    """One parameter of the built model, under the name `named_parameters` gives it."""
+    """One parameter of the built model, under the name `named_parameters` gives it, or, with role FIXED, a tensor that training
+    leaves alone. origin: None for fresh weights."""
 
     name: str
     shape: tuple[int, ...]
     role: str
+    origin: Origin | None = None
 
     @property
     def numel(self) -> int:
@@ -97,14 +135,17 @@ class Parameters:
 
     total: int
     backbone: int
-    """The decoder: as many as the transformers model has before its experts are split."""
+    """The decoder, output head included."""
     added: int
-    """What the split adds to the backbone (always 0: routers are sliced, experts are moved)."""
+    """What the decoder has more than the plain one: copies of experts, mounted or upcycled. A split by itself adds 0: routers
+    are sliced, experts are moved."""
+    left_out: int
+    """Parameters of the plain decoder that this model does not have: shared experts with `shared: none`."""
     vision: int
     projector: int
     latents: int
     roles: dict[str, int]
-    """{role: parameters}; sums to `total`."""
+    """{role: parameters}, FIXED included; sums to `total`."""
     tensors: dict[str, int]
     """{role: number of tensors}."""
 
@@ -135,6 +176,17 @@ class Plan:
     groups: tuple[GroupPlan, ...]
     group_of: dict[str, int]
     """{modality: index into `groups`}."""
+    moe_layers: tuple[int, ...]
+    """Decoder layers that have experts."""
+    top_k: int
+    """Routed experts that a token is sent to."""
+    promoted: tuple[tuple[int, ...], ...]
+    """For each layer that has experts, those that became always on; () if none did."""
+    kept: dict[str, dict[str, float]]
+    """{modality: {"counts": …, "mass": …}}: share of its routed assignments, and of their weights, in the profile that went to
+    experts which its tokens can still reach; {} without a profile."""
+    image_positions: str
+    """`shared`, `sequential` or `mrope`."""
     vit_tokens: int
     """`vit` tokens per image; 0 without a vision encoder."""
     vae_tokens: int
@@ -142,9 +194,9 @@ class Plan:
     latent_dim: int
     """Values of one `vae` token: channels × patch height × patch width; 0 without a latent interface."""
     tensors: tuple[Tensor, ...]
-    """Every parameter of the built model, each once."""
+    """Every tensor of the built model that is saved, each once."""
     roles: tuple[str, ...]
-    """Every role that some tensor has, in reading order."""
+    """Every role that some parameter can be trained in, in reading order; not FIXED."""
     phases: tuple[PhasePlan, ...]
     total_steps: int
     total_tokens: int
@@ -155,13 +207,24 @@ class Plan:
     """{modality: …}, same keys as `active`."""
     processes: int
     """Data-parallel processes that the memory is worked out for."""
+    source: Source = field(repr=False)
+    """What the plan was compiled from besides the recipe."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers, as written to plan.json and printed by `smoe plan --json`."""
-        plan: dict[str, Any] = _plain(asdict(self))
+        """Plain dicts, lists, strings and numbers, as written to plan.json and printed by `smoe plan --json`; not `source`."""
+        plan: dict[str, Any] = _plain({f.name: _data(getattr(self, f.name)) for f in fields(self) if f.name != "source"})
         for phase, described in zip(self.phases, plan["phases"], strict=True):
             described["memory"]["total"] = phase.memory.total
         return plan
+
+
+def _data(value: Any) -> Any:
+    """Dataclasses become dicts, at any depth of tuples and dicts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, dict):
+        return {key: _data(item) for key, item in value.items()}
+    return [_data(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _plain(value: Any) -> Any:

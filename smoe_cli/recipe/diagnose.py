@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from smoe_cli.recipe.diagnostics import Problem
 from smoe_cli.recipe.hints import name_help, suggest
+from smoe_cli.recipe.nodes import fields_of
 from smoe_cli.recipe.places import Place, place_of
 from smoe_cli.recipe.shapes import Choice, Fixed, Many, Model, Plain, Shape, Table, Tagged, Words, describe, homes
 from smoe_cli.recipe.tree import Key
@@ -180,7 +181,7 @@ def _lacking(path: tuple[Key, ...], keys: list[str], holder: Shape | None) -> Pr
     noun = "key" if len(keys) == 1 else "keys"
     help = None
     if len(keys) == 1 and isinstance(holder, Model):
-        about = holder.cls.model_fields[keys[0]].description
+        about = fields_of(holder.cls)[keys[0]].description
         help = f"`{keys[0]}`: {' '.join(about.split())}" if about else None
     return Problem(path, f"{_named(path)} lacks the {noun} {all_of(keys)}", help, key=True)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from smoe_cli.recipe.effects import idle
 from smoe_cli.recipe.models import Recipe
+from smoe_cli.recipe.nodes import attributes_of
 from smoe_cli.recipe.scalars import resolve
 from smoe_cli.recipe.tree import Path
 
@@ -31,8 +32,9 @@ def resolved_yaml(recipe: Recipe) -> str:
 
 def _plain(value: Any, path: Path, skip: set[Path]) -> Any:
     if isinstance(value, BaseModel):
-        keys = sorted(type(value).model_fields, key=lambda key: key not in _FIRST)
-        return {key: _plain(getattr(value, key), (*path, key), skip) for key in keys if (*path, key) not in skip}
+        attributes = attributes_of(type(value))
+        keys = sorted(attributes, key=lambda key: key not in _FIRST)
+        return {key: _plain(getattr(value, attributes[key]), (*path, key), skip) for key in keys if (*path, key) not in skip}
     if isinstance(value, dict):
         return {key: _plain(item, (*path, key), skip) for key, item in value.items()}
     if isinstance(value, tuple):

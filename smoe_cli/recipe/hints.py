@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from smoe_cli.recipe.nodes import fields_of
 from smoe_cli.recipe.shapes import Choice, Fixed, Many, Model, Plain, Shape, Tagged, Words
 from smoe_cli.recipe.words import nearest
 
@@ -22,6 +23,8 @@ def suggest(shape: Shape, value: Any) -> str | None:
         return f"did you mean `{{{shape.tag}: {guess}}}`?"
     if isinstance(shape, Model) and isinstance(value, str) and (word := _only_word(shape)):
         return f"did you mean `{{{word[0]}: {word[1]}}}`?"
+    if isinstance(shape, Model) and isinstance(value, str) and (key := _only_text(shape)):
+        return f"did you mean `{{{key}: {value}}}`?"
     if isinstance(shape, Model) and value is None:
         return f"its keys stand below it, indented: {', '.join(f'`{key}`' for key in shape.keys)}"
     if isinstance(shape, Plain):
@@ -33,6 +36,13 @@ def _only_word(shape: Model) -> tuple[str, str] | None:
     """The key and value of a mapping that has one key with one possible value."""
     inner = shape.child(shape.keys[0]) if len(shape.keys) == 1 else None
     return (shape.keys[0], str(inner.values[0])) if isinstance(inner, Words) and len(inner.values) == 1 else None
+
+
+def _only_text(shape: Model) -> str | None:
+    """The key that a mapping cannot do without, if there is one, and it is text."""
+    required = [key for key, info in fields_of(shape.cls).items() if info.is_required()]
+    inner = shape.child(required[0]) if len(required) == 1 else None
+    return required[0] if isinstance(inner, Plain) and inner.type is str else None
 
 
 def _plain_help(shape: Plain, value: Any) -> str | None:

@@ -1,7 +1,7 @@
 """The words of the recipe language, as frozen pydantic models.
 
 Every field's docstring is the text that the JSON Schema, the editor and the docs show. A key that nothing consumes does
-not exist here: what a later version adds (`pretrained`, `upcycle`, `streams`, …) joins together with what it does.
+not exist here: what a later version adds (`streams`, …) joins together with what it does.
 Checks that look at several keys at once live in `checks`, where they can name the exact place in the file.
 """
 
@@ -9,71 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Modality = Literal["text", "vit", "vae"]
-"""`text`; `vit` = vision-encoder feature (understanding); `vae` = latent of an image being generated."""
-
-MODALITIES: tuple[Modality, ...] = ("text", "vit", "vae")
-TEXT, VIT, VAE = range(3)
-"""Their numbers, as tensors hold them: indices into MODALITIES."""
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Size = Annotated[tuple[Positive, Positive], Field(description="[height, width] in pixels")]
-
-
-class Node(BaseModel):
-    """Base of every recipe mapping: immutable, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
+from smoe_cli.recipe.backbones import Backbone
+from smoe_cli.recipe.measures import Evaluation
+from smoe_cli.recipe.nodes import MODALITIES, Fraction, Modality, Name, Node, Positive, Rate, Size
 
 # ------------------------------------------------------------------------------------------------------------- model
-
-
-class Scratch(Node):
-    """A backbone with fresh weights. Keys are those of the family's `config.json` in transformers."""
-
-    family: Literal["qwen2_moe"]
-    """Model family in transformers (`model_type`)."""
-    vocab_size: Positive | None = None
-    """Rows of the embedding; default: the size of the built-in tokenizer. Required with a tokenizer from a folder or hub id."""
-    hidden_size: Positive
-    """Width of the residual stream."""
-    num_hidden_layers: Positive
-    """Decoder layers; every one has an MoE block."""
-    num_attention_heads: Positive
-    """Query heads."""
-    num_key_value_heads: Positive
-    """Key and value heads (grouped-query attention when fewer than the query heads)."""
-    num_experts: Positive
-    """Routed experts per layer, over all groups."""
-    num_experts_per_tok: Positive
-    """Top-k: experts a token is sent to, within its group."""
-    moe_intermediate_size: Positive
-    """Inner width of one routed expert."""
-    norm_topk_prob: bool = True
-    """Whether the k routing weights of a token are rescaled to sum to 1."""
-    max_position_embeddings: Positive = 4096
-    """Longest position the rotary embedding is used for."""
-    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
-    """Base of the rotary embedding."""
-    rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
-    """Epsilon of RMSNorm."""
-    tie_word_embeddings: bool = False
-    """Share the output head with the embedding."""
-    initializer_range: Annotated[float, Field(gt=0)] = 0.02
-    """Standard deviation of the initial weights."""
-
-
-class Backbone(Node):
-    """Where the decoder comes from."""
-
-    scratch: Scratch
-    """Fresh weights of a transformers MoE family with shared experts."""
 
 
 class BytesTokenizer(Node):
@@ -90,13 +32,16 @@ class PretrainedTokenizer(Node):
     """`pretrained`"""
     path: str
     """Local folder or hub id."""
+    image_tokens: tuple[str, str] | None = None
+    """Tokens of its vocabulary that open and close an image; default: the family's own, or `<image>` and `</image>`, which are
+    added when they are missing."""
 
 
 Tokenizer = Annotated[BytesTokenizer | PretrainedTokenizer, Field(discriminator="kind")]
 
 
-class Vision(Node):
-    """The vision encoder that turns an image to understand into `vit` tokens, and its projector."""
+class FreshVision(Node):
+    """A vision encoder with fresh weights, which turns an image to understand into `vit` tokens, and its projector."""
 
     family: Literal["vit", "siglip_vision_model"]
     """Vision model in transformers (`model_type`)."""
@@ -114,6 +59,31 @@ class Vision(Node):
     """Attention heads."""
     projector: Literal["linear", "mlp"] = "mlp"
     """Map from the encoder's width to the backbone's: one linear layer, or two with a GELU between (LLaVA 1.5)."""
+
+
+class PretrainedVision(Node):
+    """The vision encoder of a checkpoint in Hugging Face layout, and a fresh projector."""
+
+    family: Literal["pretrained"]
+    """`pretrained`"""
+    path: str
+    """Folder or hub id of a transformers vision model (ViT, SigLIP, CLIP, DINOv2, …) or of a model that contains one."""
+    revision: str | None = None
+    """Hub ids: commit, tag or branch."""
+    projector: Literal["linear", "mlp"] = "mlp"
+    """Map from the encoder's width to the backbone's: one linear layer, or two with a GELU between (LLaVA 1.5)."""
+
+
+class OwnVision(Node):
+    """The vision encoder of a multimodal backbone itself, with its projector, positions and deep-stacked features."""
+
+    family: Literal["own"]
+    """`own`"""
+    image_size: Size
+    """Images are resized to [height, width] (with padding, keeping proportions)."""
+
+
+Vision = Annotated[FreshVision | PretrainedVision | OwnVision, Field(discriminator="family")]
 
 
 class PixelCodec(Node):
@@ -139,6 +109,15 @@ class Latents(Node):
     tokens with more values than the backbone is wide: noise does not fit through it (arXiv 2511.13720). Same loss."""
 
 
+class Mount(Node):
+    """A group whose experts, with their router rows, are copied from another group's. This adds parameters to the backbone."""
+
+    group: Name
+    """An earlier group. It is copied as often as this group's `experts` asks for: once, twice, …"""
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Standard deviation of noise on the copies, as a share of each tensor's own, so that twins can part."""
+
+
 class Group(Node):
     """A set of routed experts with a router of its own, serving some modalities."""
 
@@ -148,18 +127,27 @@ class Group(Node):
     """Modalities whose tokens this group serves. Every modality belongs to exactly one group."""
     experts: Positive
     """Number of experts of every layer that belong to this group."""
-    select: Literal["first", "last", "random", "rest"] | tuple[int, ...] | tuple[tuple[int, ...], ...] = "rest"
-    """Which experts of the backbone: the first, the last or random ones among those no earlier group took, the rest, a list of
-    indices for all layers, or one list for each layer."""
+    select: (
+        Literal["first", "last", "random", "most-activated", "least-activated", "rest"]
+        | tuple[int, ...]
+        | tuple[tuple[int, ...], ...]
+    ) = "rest"
+    """Which experts of the backbone, among those no earlier group took: the first, the last or random ones, those that the
+    profile saw most or least used, the rest, a list of indices for all layers, or one list for each layer."""
+    mount: Mount | None = None
+    """Copy the experts from another group instead of taking them from the backbone."""
 
 
 class Shared(Node):
     """Experts that every token passes, on top of the routed ones."""
 
-    count: Positive = 1
-    """Number of shared experts. `qwen2_moe` fuses them into one MLP of count × intermediate_size."""
-    intermediate_size: Positive
-    """Inner width of one shared expert."""
+    count: Positive | None = None
+    """From scratch: number of shared experts, 1 unless given; they are one MLP of count × intermediate_size."""
+    intermediate_size: Positive | None = None
+    """From scratch, and required there: inner width of one shared expert."""
+    promote: Positive | None = None
+    """Families without shared experts: this many experts of every layer, the most activated ones of the profile, become always
+    on. A token is then sent to as many fewer routed ones, so that its cost and the scale of the output stay as they were."""
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = MODALITIES
     """Modalities whose tokens receive the shared experts' output; for others it is exactly zero."""
 
@@ -169,18 +157,24 @@ class Model(Node):
 
     backbone: Backbone
     """The decoder."""
-    tokenizer: Tokenizer = BytesTokenizer(kind="bytes")
-    """Text to token ids."""
+    tokenizer: Tokenizer | None = None
+    """Text to token ids; default: the checkpoint's own, or bytes for a backbone from scratch."""
+    profile: str | None = None
+    """File that `smoe profile` wrote: how often each expert is used. For `most-activated`, `least-activated` and `promote`."""
     groups: Annotated[tuple[Group, ...], Field(min_length=1)]
     """Expert groups; one group holding every expert for every modality is the standard MoE."""
-    shared: Shared
-    """Shared experts."""
+    shared: Shared | Literal["none"] | None = None
+    """Shared experts; default: the checkpoint's own. `none`: there are none, and a checkpoint's own are left out."""
     vision: Vision | None = None
     """Vision encoder; required by sources with task `mmu`."""
     latents: Latents | None = None
     """Latent interface; required by sources with task `t2i`."""
-    image_positions: Literal["shared", "sequential"] = "shared"
-    """Rotary positions inside an image: all its tokens share one (BAGEL), or each has its own."""
+    image_positions: Literal["shared", "sequential", "mrope"] | None = None
+    """Rotary positions inside an image: all its tokens share one (BAGEL), or each has its own, or each has a temporal, a
+    vertical and a horizontal one (`mrope`, families that know it only). Default: `mrope` for such families, else `shared`."""
+    image_attention: Literal["bidirectional", "causal"] | None = None
+    """Whether the `vit` tokens of an image see each other both ways, or only earlier ones. Default: `causal` with the `own`
+    vision encoder, as such models were trained, otherwise `bidirectional`. A drawn image always sees all of itself."""
 
 
 # -------------------------------------------------------------------------------------------------------------- data
@@ -222,6 +216,21 @@ class RenderedText(SourceBase):
     """Task `t2i`: the text alone, or a sentence that also names colours, typeface, size and place."""
 
 
+class Emoji(SourceBase):
+    """Emoji of the OpenMoji font, captioned by their names: about 1,900, without skin tones. Needs the extra `emoji`."""
+
+    kind: Literal["emoji"]
+    """`emoji`"""
+    task: Literal["mmu", "t2i"]
+    """`mmu`: name the picture; `t2i`: draw the caption."""
+    image_size: Size
+    """Size of the picture, [height, width]."""
+    split: Literal["train", "heldout"] = "train"
+    """Which of two disjoint sets of emoji: nine in ten, or the others."""
+    vary: bool = True
+    """Scale and shift the emoji a little and vary the light paper behind it; otherwise as large as fits, centred on white."""
+
+
 class PythonDocs(SourceBase):
     """English prose that ships with CPython (`pydoc_data.topics`); needs no download."""
 
@@ -229,6 +238,8 @@ class PythonDocs(SourceBase):
     """`python-docs`"""
     task: Literal["lm"]
     """Next-token prediction."""
+    split: Literal["all", "train", "heldout"] = "all"
+    """Which passages: all, a fixed tenth of them (`heldout`), or those that share no paragraph with that tenth (`train`)."""
 
 
 class Columns(Node):
@@ -266,7 +277,7 @@ class Dataset(SourceBase):
     """Column names."""
 
 
-Source = Annotated[RenderedText | PythonDocs | Dataset, Field(discriminator="kind")]
+Source = Annotated[RenderedText | Emoji | PythonDocs | Dataset, Field(discriminator="kind")]
 
 
 class Data(Node):
@@ -425,52 +436,7 @@ class Training(Node):
     """Drawing images."""
 
 
-# -------------------------------------------------------------------------------------------------------- evaluation
-
-
-class RenderedOcr(Node):
-    """Held-out strings of a `rendered-text` source, in OCRBench's columns and scored by its rules."""
-
-    task: Literal["rendered-ocr"]
-    """`rendered-ocr`"""
-    source: str
-    """A `rendered-text` source with task `mmu`; its held-out strings are drawn."""
-    questions: Positive = 200
-    """How many."""
-
-
-class OcrBench(Node):
-    """OCRBench v1."""
-
-    task: Literal["ocrbench"]
-    """`ocrbench`"""
-    data: str
-    """Folder or file with OCRBench's columns."""
-    limit: Positive | None = None
-    """First questions only."""
-
-
-class Mmlu(Node):
-    """MMLU, prompt and scoring of lm-evaluation-harness."""
-
-    task: Literal["mmlu"]
-    """`mmlu`"""
-    data: str
-    """Folder in the layout of cais/mmlu."""
-    shots: Annotated[int, Field(ge=0, le=5)] = 5
-    """Examples in the prompt."""
-    limit: Positive | None = None
-    """First questions of each subject only."""
-
-
-EvalTask = Annotated[RenderedOcr | OcrBench | Mmlu, Field(discriminator="task")]
-
-
-class Evaluation(Node):
-    """What is measured at the end of each phase."""
-
-    tasks: tuple[EvalTask, ...] = ()
-    """Tasks."""
+# ------------------------------------------------------------------------------------------------------------ recipe
 
 
 class Recipe(Node):

@@ -120,5 +120,5 @@ def _joined(steps: Sequence[_Step]) -> _Step:
 
 def _container(shape: Choice, tree: Tree | None) -> Shape | None:
     """The branch of a choice that can be stepped into."""
-    wanted = Many if isinstance(tree, Items) else Table
-    return next((branch for kind in (wanted, Table, Many) for branch in shape.branches if isinstance(branch, kind)), None)
+    kinds = (Many, Table, Model) if isinstance(tree, Items) else (Table, Model, Many)
+    return next((branch for kind in kinds for branch in shape.branches if isinstance(branch, kind)), None)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from smoe_cli.recipe.nodes import fields_of
 from smoe_cli.recipe.words import one_of
 
 
@@ -23,10 +24,10 @@ class Model:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(self.cls.model_fields)
+        return tuple(fields_of(self.cls))
 
     def child(self, key: object) -> Shape | None:
-        info = self.cls.model_fields.get(key) if isinstance(key, str) else None
+        info = fields_of(self.cls).get(key) if isinstance(key, str) else None
         return _shape(info.annotation, (info,)) if info else None
 
 
@@ -103,7 +104,7 @@ def _shape(annotation: Any, info: tuple[Any, ...] = ()) -> Shape:
             return _shape(options[0], info)
         tag = next((extra.discriminator for extra in info if isinstance(extra, FieldInfo) and extra.discriminator), None)
         if isinstance(tag, str):
-            return Tagged(tag, {name: Model(option) for option in options for name in _words(option.model_fields[tag])})
+            return Tagged(tag, {name: Model(option) for option in options for name in _words(fields_of(option)[tag])})
         return Choice(tuple(_shape(option) for option in options), tuple(options))
     if origin is Literal:
         return Words(args)
@@ -238,6 +239,9 @@ def homes(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
                 walk(shape.value, f"{path}.*")
             case Many():
                 walk(shape.item, f"{path}.*")
+            case Choice():
+                for branch in shape.branches:
+                    walk(branch, path)
 
     walk(Model(model), "")
     return {key: tuple(places) for key, places in found.items()}

@@ -5,10 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM
 
 from smoe_cli.plan import compile_plan
+from tests.families.conftest import Written
+from tests.families.tiny import TEXT_FAMILIES
+from tests.plan.pretrained import plan_of
 from tests.plan.recipes import SIGLIP, recipe
 from tests.plan.reference import decoder, encoder
+
+ONE = {
+    "model.groups": [{"name": "all", "modalities": ["text", "vit", "vae"], "experts": 8}],
+    "phases.0.learning_rate": {"default": 1e-3},
+    "phases.1.learning_rate": {"default": 1e-3},
+}
 
 
 def counted(module: torch.nn.Module, x: torch.Tensor) -> int:
@@ -18,7 +28,7 @@ def counted(module: torch.nn.Module, x: torch.Tensor) -> int:
 
 
 def test_a_text_token_costs_what_torch_counts() -> None:
-    made = recipe()
+    made = recipe(**ONE)
     plan = compile_plan(made)
     row = torch.zeros(1, plan.sequence_length, dtype=torch.long)
     model = decoder(made, plan.vocab_size)
@@ -26,6 +36,16 @@ def test_a_text_token_costs_what_torch_counts() -> None:
     inverse_frequencies = model.model.rotary_emb.inv_freq.numel()
     extra = counted(model, row) - plan.flops["text"].forward * plan.sequence_length
     assert extra in (0, 2 * plan.sequence_length * inverse_frequencies)
+
+
+@pytest.mark.parametrize("family", [family for family in TEXT_FAMILIES if family != "qwen2_moe"])
+def test_a_text_token_of_a_pretrained_family(family: str, written: Written) -> None:
+    folder = written(family)
+    plan = plan_of(folder, **{"model.groups": ONE["model.groups"]})
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", experts_implementation="eager")
+    row = torch.full((1, plan.sequence_length), 7)
+    extra = counted(model, row) - plan.flops["text"].forward * plan.sequence_length
+    assert extra in (0, 2 * plan.sequence_length * model.model.rotary_emb.inv_freq.numel())
 
 
 @pytest.mark.parametrize("changes", [{}, SIGLIP], ids=["vit", "siglip"])

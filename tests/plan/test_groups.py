@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smoe_cli.plan import compile_plan
-from smoe_cli.recipe.models import MODALITIES
+from smoe_cli.recipe.nodes import MODALITIES
 from tests.plan.recipes import recipe
 
 UNIFORM = {f"phases.{i}.learning_rate": {"default": 1e-3} for i in (0, 1)}

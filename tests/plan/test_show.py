@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from smoe_cli.plan import compile_plan
+from smoe_cli.plan import Source, compile_plan
+from smoe_cli.plan.provenance import provenance
 from smoe_cli.plan.show import show
+from tests.families.conftest import Written
+from tests.plan.pretrained import RISING, backbone_of, profile_of, recipe_of
 from tests.plan.recipes import recipe
 
 
@@ -70,3 +76,67 @@ def test_a_terminal_without_blocks_gets_ascii() -> None:
 def test_processes_are_named() -> None:
     assert "Memory of one device" in shown()
     assert "Memory of each of 2 devices" in shown(processes=2)
+
+
+def described(folder: Path, width: int = 100, **changes: Any) -> str:
+    made = recipe_of(folder, **changes)
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    show(compile_plan(made), made, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_pretrained_backbone_is_named(written: Written) -> None:
+    folder = written("glm4_moe")
+    text = described(folder, width=200)
+    assert f"backbone: glm4_moe from {folder}, 2 layers with experts, layer 0 without" in text
+    assert "added to the backbone by the split: 0" in text
+    assert "left out" not in text
+    assert row(text, "fixed") == ["fixed", "4", "16"]  # selection biases, which are active for nobody
+    assert "backbone: qwen2_moe with fresh weights, 2 layers with experts" in shown()
+
+
+def test_what_is_left_out(written: Written) -> None:
+    text = described(written("qwen2_moe"), **{"model.shared": "none"})
+    assert "left out: the checkpoint's shared experts, 5.86K parameters" in text
+    assert "always on" not in text
+    backbone = dataclasses.replace(backbone_of(written("glm4_moe")), left_out=("model.layers.3",))
+    made = recipe_of(written("glm4_moe"))
+    lines = provenance(compile_plan(made, source=Source(backbone)), made)
+    assert "left out, as transformers does not build it: model.layers.3" in lines
+
+
+def test_promotion_and_what_the_split_keeps(written: Written, tmp_path: Path) -> None:
+    folder, path = written("olmoe"), tmp_path / "p.json"
+    path.write_text(json.dumps(profile_of(backbone_of(folder), {"text": RISING, "vae": RISING}).to_dict()))
+    groups = [
+        {"name": "understanding", "modalities": ["text", "vit"], "experts": 5, "select": "most-activated"},
+        {"name": "generation", "modalities": ["vae"], "experts": 2},
+    ]
+    text = described(folder, **{"model.profile": str(path), "model.shared": {"promote": 1}, "model.groups": groups})
+    assert "promoted in every layer: 8 → 7 routed + 1 always on; top-2 → 1 + 1" in text
+    table = text[text.index("What the split keeps") :]
+    assert row(table, "text") == ["text", "understanding", "91.7%", "97.0%"]
+    assert row(table, "vae") == ["vae", "(generation)", "generation", "30.6%", "33.9%"]
+    assert row(text, "shared") == ["shared", "text,", "vit,", "vae", "always", "on", "1", "1"]
+
+
+def test_upcycling_and_mounting(written: Written) -> None:
+    text = described(written("llama"), width=200)
+    assert "upcycled, 3 layers with experts" in text
+    assert "every expert is a copy of its layer's feed-forward, its output divided by 2" in text
+    assert "the model starts as the dense one" in text
+    assert "added to the backbone by the copies: 92.9K" in text
+    groups = [
+        {"name": "text", "modalities": ["text", "vit"], "experts": 8},
+        {"name": "vae", "modalities": ["vae"], "experts": 16, "mount": {"group": "text", "noise": 0.01}},
+    ]
+    text = described(written("olmoe"), **{"model.groups": groups})
+    assert "added to the backbone by mounted copies: 56.8K" in text
+    assert "copied from text, 2 times, noise 0.01" in text
+
+
+def test_pools_are_named(written: Written) -> None:
+    text = described(written("ernie4_5_vl_moe"))
+    assert "0-7 (text_moe)" in text
+    assert "8-15 (vision_moe)" in text

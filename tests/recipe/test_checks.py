@@ -43,6 +43,14 @@ def edge(allowed: str, refused: str, *others: str, recipe: str = "complete.yaml"
         ("data.sources.read.question=What?", "data.sources.draw.question=What?"),
         ("data.sources.draw.captions=long", "data.sources.read.captions=long"),
         ("data.sources.draw.caption_dropout=0", "data.sources.read.caption_dropout=0"),
+        (
+            "data.sources.draw={kind: emoji, task: t2i, image_size: [16, 48]}",
+            "data.sources.draw={kind: emoji, task: t2i, image_size: [16, 48], on_bad_row: skip}",
+        ),
+        (
+            "evaluation.tasks=[{task: arc-easy, data: here}]",
+            "evaluation.tasks=[{task: arc-easy, data: here}, {task: arc-easy, data: here}]",
+        ),
     ],
 )
 def test_edge(allowed: str, refused: str) -> None:

@@ -16,7 +16,7 @@ from smoe_cli.recipe.files import MAX_BYTES
 from smoe_cli.recipe.syntax import bad_character
 from tests.recipe.helpers import RECIPES
 
-NAMES = ["complete", "text", "datasets", "child"]
+NAMES = ["complete", "text", "datasets", "child", "pretrained", "upcycled"]
 
 
 def again(recipe: Recipe, folder: Path) -> Recipe:
@@ -43,6 +43,10 @@ def test_every_key_is_there_unless_it_has_no_effect() -> None:
     recipe = load(RECIPES / "complete.yaml").recipe
     missing = set(differences(recipe.model_dump(), yaml.safe_load(resolved_yaml(recipe))))
     assert missing == {
+        "model.backbone.pretrained",
+        "model.backbone.upcycle",
+        "model.profile",
+        "model.shared.promote",
         "data.sources.prose.on_bad_row",
         "data.sources.prose.caption_dropout",
         "data.sources.prose.question",

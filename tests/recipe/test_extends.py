@@ -88,11 +88,11 @@ base.yaml:58:12: error: expected a whole number of 1 or more, found the number `
 
 
 def test_missing_key_is_shown_in_the_recipe_itself(folder: Path) -> None:
-    write(folder, base="model: {backbone: {}}\n", child="# A child.\n\nextends: base.yaml\nname: child\n")
+    write(folder, base="model: {backbone: {upcycle: {}}}\n", child="# A child.\n\nextends: base.yaml\nname: child\n")
     assert message("child.yaml").startswith(
         "child.yaml:4:1: error: the recipe lacks the keys `kind`, `version`, `data` and `phases`\n  4 | name: child\n"
     )
-    assert "base.yaml:1:9: error: `model.backbone` lacks the key `scratch`" in message("child.yaml")
+    assert "base.yaml:1:20: error: `model.backbone.upcycle` lacks the keys `from` and `experts`" in message("child.yaml")
 
 
 def test_file_that_does_not_exist(folder: Path) -> None:

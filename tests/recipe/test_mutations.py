@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from smoe_cli.recipe import RecipeError, load
 from tests.recipe.helpers import RECIPES
 
-TEXTS = {name: (RECIPES / f"{name}.yaml").read_text(encoding="utf-8") for name in ("complete", "text", "datasets")}
+BASES = ("complete", "text", "datasets", "pretrained", "upcycled")
+TEXTS = {name: (RECIPES / f"{name}.yaml").read_text(encoding="utf-8") for name in BASES}
 TREES = {name: yaml.safe_load(load(RECIPES / f"{name}.yaml").resolved_yaml()) for name in TEXTS}
 PLACE = re.compile(r"recipe\.yaml:\d+:\d+: error: .|recipe\.yaml: error: .|--set .*: error: .")
 
@@ -36,6 +37,8 @@ JUNK: st.SearchStrategy[Any] = st.one_of(
             "x",
             "rest",
             "first",
+            "none",
+            "most-activated",
             "text",
             "vae",
             "012",

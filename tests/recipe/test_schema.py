@@ -54,7 +54,7 @@ def test_accepts_recipes(path: Path) -> None:
     assert complaints(document(path)) == []
 
 
-@pytest.mark.parametrize("name", ["complete", "text", "datasets"])
+@pytest.mark.parametrize("name", ["complete", "text", "datasets", "pretrained", "upcycled"])
 def test_accepts_resolved_recipes(name: str) -> None:
     resolved = yaml.safe_load(load(RECIPES / f"{name}.yaml").resolved_yaml())
     assert complaints(as_json(resolved)) == []
@@ -72,7 +72,7 @@ FREE = ("mixture", "learning_rate", "factor", "sources")
 """Mappings whose keys are free."""
 
 
-@pytest.mark.parametrize("name", ["complete", "datasets", "child"])
+@pytest.mark.parametrize("name", ["complete", "datasets", "child", "pretrained", "upcycled"])
 def test_refuses_an_unknown_key_anywhere(name: str) -> None:
     data = document(RECIPES / f"{name}.yaml")
     paths = [path for path in mappings(data) if not path or path[-1] not in FREE]

@@ -1,11 +1,12 @@
 """Checks that look at several keys at once, on a recipe whose values are valid one by one.
 
-Each check yields problems with the exact path to blame. What can only be known from the built model (roles) is checked by
-the plan.
+Each check yields problems with the exact path to blame. What can only be known from a checkpoint or from the built model
+(its experts, its roles) is checked by the plan.
 """
 
 from __future__ import annotations
 
+from smoe_cli.recipe.checks.backbone import check_backbone
 from smoe_cli.recipe.checks.data import check_data
 from smoe_cli.recipe.checks.experts import check_experts
 from smoe_cli.recipe.checks.model import check_model
@@ -21,7 +22,8 @@ __all__ = ["check"]
 def check(recipe: Recipe) -> list[Problem]:
     """Every problem of a recipe, none if it is sound."""
     problems: list[Problem] = []
-    for part in (check_model, check_experts, check_data, check_phases, check_training, check_evaluation, _check_idle):
+    parts = (check_backbone, check_model, check_experts, check_data, check_phases, check_training, check_evaluation)
+    for part in (*parts, _check_idle):
         problems += part(recipe)
     return problems
 

@@ -1,38 +1,31 @@
-"""The split of the experts: every modality served once, every expert in one group."""
+"""Expert groups: every modality served once, names, copies, and rules that need a profile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from smoe_cli.recipe.checks.model import MAX_EXPERTS
+from smoe_cli.recipe.backbones import Backbone
+from smoe_cli.recipe.checks.backbone import MAX_EXPERTS
+from smoe_cli.recipe.checks.partition import check_partition
 from smoe_cli.recipe.diagnostics import Problem
-from smoe_cli.recipe.effects import INTERFACE, present
+from smoe_cli.recipe.effects import INTERFACE, by_activation, present, shared_modalities
 from smoe_cli.recipe.models import Group, Recipe
+from smoe_cli.recipe.routed import scratch_experts
 from smoe_cli.recipe.tree import Path
-from smoe_cli.recipe.words import all_of, count
+from smoe_cli.recipe.words import all_of, did_you_mean
 
 _GROUPS: Path = ("model", "groups")
 
 
 def check_experts(recipe: Recipe) -> Iterator[Problem]:
-    """Groups and shared experts."""
+    """Groups. Whether they share out the experts of a checkpoint is checked by the plan, which reads it."""
     yield from _modalities(recipe)
     yield from _names(recipe.model.groups)
-    scratch, groups = recipe.model.backbone.scratch, recipe.model.groups
-    for index, group in enumerate(groups):
-        if group.experts < scratch.num_experts_per_tok <= scratch.num_experts:
-            message = (
-                f"`{group.name}` has {count(group.experts, 'expert')}, but a token is sent to {scratch.num_experts_per_tok}"
-            )
-            yield Problem((*_GROUPS, index, "experts"), message, "raise it, or lower `num_experts_per_tok`")
-    total = sum(group.experts for group in groups)
-    if total != scratch.num_experts:
-        sizes = " + ".join(str(group.experts) for group in groups)
-        summed = f"{sizes} = {total:,}" if len(groups) > 1 else sizes
-        message = f"the groups have {summed} experts, but `num_experts` is {scratch.num_experts:,}"
-        yield Problem(_GROUPS, message, "every expert belongs to exactly one group", key=True)
-    if scratch.num_experts * scratch.num_hidden_layers <= MAX_EXPERTS:
-        yield from _selections(groups, scratch.num_experts, scratch.num_hidden_layers, complete=total == scratch.num_experts)
+    yield from _mounts(recipe.model.groups)
+    yield from _profiled(recipe)
+    routed = scratch_experts(recipe)
+    if routed is not None and routed.total * routed.layers <= MAX_EXPERTS:
+        yield from check_partition(recipe.model.groups, routed)
 
 
 def _modalities(recipe: Recipe) -> Iterator[Problem]:
@@ -53,8 +46,7 @@ def _modalities(recipe: Recipe) -> Iterator[Problem]:
         verb = "is" if len(lacking) == 1 else "are"
         message = f"{all_of(lacking)} {verb} served by no group"
         yield Problem(_GROUPS, message, "every modality belongs to exactly one group", key=True)
-    shared = recipe.model.shared.modalities
-    yield from repeated(shared, ("model", "shared", "modalities"))
+    yield from repeated(shared_modalities(recipe.model), ("model", "shared", "modalities"))
 
 
 def repeated(values: Sequence[object], path: Path) -> Iterator[Problem]:
@@ -73,70 +65,57 @@ def _names(groups: Sequence[Group]) -> Iterator[Problem]:
             )
 
 
-def _selections(groups: Sequence[Group], experts: int, layers: int, complete: bool) -> Iterator[Problem]:
-    """Follows the groups in order. `complete`: their sizes add up, so that `rest` is known to fit if it comes last."""
-    per_layer = any(_per_layer(group) for group in groups)
-    taken: list[dict[int, str]] = [{} for _ in range(layers if per_layer else 1)]
-    unknown: str | None = None  # an earlier group whose experts are drawn by seed
+def _mounts(groups: Sequence[Group]) -> Iterator[Problem]:
+    """Groups that copy another's experts."""
     for index, group in enumerate(groups):
-        path = (*_GROUPS, index, "select")
-        if isinstance(group.select, tuple):
-            if unknown:
-                message = f"these experts may be among those drawn at random for `{unknown}`"
-                yield Problem(path, message, f"put this group before `{unknown}`")
-                return
-            yield from _lists(group, path, experts, layers, taken)
-        elif group.select == "rest":
-            if index < len(groups) - 1:
-                message = f"`{group.name}` takes the rest, but more groups follow"
-                help = "say which experts it takes (`select: first`, `last`, `random` or a list), or put it last"
-                yield Problem(path, message, help)
-                return
-            if complete and any(len(layer) != experts - group.experts for layer in taken if not unknown):
-                return  # an earlier list is of the wrong length, which is reported there
-        elif group.select == "random":
-            unknown = unknown or group.name
-        elif not unknown:
-            for layer in taken:
-                free = [expert for expert in range(experts) if expert not in layer]
-                chosen = free[: group.experts] if group.select == "first" else free[-group.experts :]
-                layer.update(dict.fromkeys(chosen, group.name))
-
-
-def _per_layer(group: Group) -> bool:
-    return isinstance(group.select, tuple) and bool(group.select) and isinstance(group.select[0], tuple)
-
-
-def _lists(group: Group, path: Path, experts: int, layers: int, taken: list[dict[int, str]]) -> Iterator[Problem]:
-    assert isinstance(group.select, tuple)
-    if not _per_layer(group):
-        indices = [index for index in group.select if isinstance(index, int)]
-        # One list for layers in which different experts are taken: the same mistake is told once.
-        yield from dict.fromkeys(problem for layer in taken for problem in _list(group, indices, path, experts, layer))
-        return
-    if len(group.select) != layers:
-        message = f"{count(len(group.select), 'list')} of experts for {count(layers, 'layer')}"
-        yield Problem(path, message, "one list for each layer, or a single list for all")
-        return
-    for number, (own, layer) in enumerate(zip(group.select, taken, strict=True)):
-        assert isinstance(own, tuple)
-        yield from _list(group, own, (*path, number), experts, layer)
-
-
-def _list(group: Group, indices: Sequence[int], path: Path, experts: int, taken: dict[int, str]) -> Iterator[Problem]:
-    """Checks one list of experts, and takes them."""
-    if len(indices) != group.experts:
-        yield Problem(path, f"{count(len(indices), 'expert')} listed, but `{group.name}` has `experts: {group.experts}`")
-    mine: set[int] = set()
-    for position, expert in enumerate(indices):
-        at = (*path, position)
-        if not 0 <= expert < experts:
-            yield Problem(at, f"there is no expert {expert}", f"experts are numbered from 0 to {experts - 1}")
-        elif expert in mine:
-            yield Problem(at, f"expert {expert} is listed twice")
-        elif expert in taken:
-            yield Problem(
-                at, f"expert {expert} belongs to `{taken[expert]}` already", "every expert belongs to exactly one group"
+        if group.mount is None:
+            continue
+        path = (*_GROUPS, index, "mount", "group")
+        earlier = {other.name: other for other in groups[:index]}
+        source = earlier.get(group.mount.group)
+        if source is None:
+            yield Problem(path, *_no_source(group, groups, earlier))
+        elif source.mount is not None:
+            message = f"`{source.name}` is itself mounted from `{source.mount.group}`"
+            other = source.mount.group
+            help = f"mount `{group.name}` from `{other}`: the copies are the same" if other != group.name else None
+            yield Problem(path, message, help)
+        elif group.experts % source.experts:
+            message = f"`{group.name}` has {group.experts} experts, not a multiple of the {source.experts} of `{source.name}`"
+            below, above = (
+                group.experts // source.experts * source.experts,
+                -(-group.experts // source.experts) * source.experts,
             )
-        mine.add(expert)
-    taken.update(dict.fromkeys(mine - set(taken), group.name))
+            help = f"{below} or {above} would do" if below else f"{above} would do"
+            yield Problem((*_GROUPS, index, "experts"), message, f"a group is copied whole: {help}")
+    if all(group.mount is not None for group in groups):
+        message = "every group is a copy of another: no group takes the backbone's experts"
+        yield Problem(_GROUPS, message, key=True)
+
+
+def _no_source(group: Group, groups: Sequence[Group], earlier: dict[str, Group]) -> tuple[str, str]:
+    assert group.mount is not None
+    name = group.mount.group
+    if name == group.name:
+        return f"`{name}` cannot be mounted from itself", "name an earlier group"
+    if name in [other.name for other in groups]:
+        return f"`{name}` comes after `{group.name}`", f"put `{name}` first"
+    help = did_you_mean(name, list(earlier), "earlier groups") if earlier else "this is the first group: there is none to copy"
+    return f"unknown group `{name}`", help
+
+
+def _profiled(recipe: Recipe) -> Iterator[Problem]:
+    """Rules that go by how often experts are used."""
+    model = recipe.model
+    if model.backbone == Backbone():
+        return  # an error of its own, and what is missing cannot be known
+    for path in by_activation(model):
+        what = "promote" if path[-1] == "promote" else str(model.groups[int(path[-2])].select)
+        if what == "promote" and model.backbone.scratch is not None:
+            continue  # such a backbone has shared experts of its own, which is said there
+        if model.backbone.pretrained is None:
+            message = f"`{what}` goes by how often experts are used, and the experts of this backbone are new"
+            yield Problem(path, message, "choose `first`, `last` or `random`" if what != "promote" else "remove it")
+        elif model.profile is None:
+            message = f"`{what}` goes by how often experts are used, which a profile says"
+            yield Problem(path, message, "write one with `smoe profile MODEL --data …`, and name it in `model.profile`")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smoe_cli.recipe.checks.experts import repeated
 from smoe_cli.recipe.diagnostics import Problem
-from smoe_cli.recipe.effects import INTERFACE, present, produced
+from smoe_cli.recipe.effects import INTERFACE, present, produced, shared_modalities
 from smoe_cli.recipe.models import Phase, Recipe, Shield
 from smoe_cli.recipe.tree import Path
 from smoe_cli.recipe.words import count, did_you_mean
@@ -71,7 +71,9 @@ def _idle(recipe: Recipe, phase: Phase, modality: str) -> str | None:
     """Why shielding a module from a modality does nothing in a phase."""
     if modality not in present(recipe.model):
         return f"the model has no `{INTERFACE[modality]}`"
-    if modality not in recipe.model.shared.modalities:
+    if recipe.model.shared == "none":
+        return "`model.shared` is `none`"
+    if modality not in shared_modalities(recipe.model):
         return f"`model.shared.modalities` leaves `{modality}` out"
     unknown = any(name not in recipe.data.sources for name in phase.mixture)
     if modality not in produced(recipe, phase) and not unknown:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from smoe_cli.recipe.checks.experts import repeated
 from smoe_cli.recipe.diagnostics import Problem
-from smoe_cli.recipe.models import Mmlu, Recipe, RenderedOcr, RenderedText
+from smoe_cli.recipe.measures import ArcEasy, BitsPerByte, Mmlu, RenderedOcr
+from smoe_cli.recipe.models import PythonDocs, Recipe, RenderedText
 from smoe_cli.recipe.tree import Path
 from smoe_cli.recipe.words import did_you_mean
 
@@ -27,10 +28,12 @@ def check_evaluation(recipe: Recipe) -> Iterator[Problem]:
         path: Path = ("evaluation", "tasks", index)
         if task in tasks[:index]:
             yield Problem(path, f"this `{task.task}` task is listed twice")
-        if not isinstance(task, Mmlu) and recipe.model.vision is None:
+        if not isinstance(task, Mmlu | ArcEasy | BitsPerByte) and recipe.model.vision is None:
             yield Problem((*path, "task"), f"task `{task.task}` needs `model.vision`, which the model lacks")
         if isinstance(task, RenderedOcr):
             yield from _rendered(recipe, task, path)
+        if isinstance(task, BitsPerByte):
+            yield from _bits(recipe, task, path)
 
 
 def _rendered(recipe: Recipe, task: RenderedOcr, path: Path) -> Iterator[Problem]:
@@ -49,3 +52,26 @@ def _rendered(recipe: Recipe, task: RenderedOcr, path: Path) -> Iterator[Problem
     elif source.split == "heldout":
         message = f"`{task.source}` trains on the held-out strings, which this task measures"
         yield Problem((*path, "source"), message, "name a source with `split: train`")
+
+
+def _bits(recipe: Recipe, task: BitsPerByte, path: Path) -> Iterator[Problem]:
+    sources = recipe.data.sources
+    if (task.source is None) == (task.data is None):
+        found = "both are" if task.data else "neither is"
+        yield Problem(path, f"`bits-per-byte` needs `source` or `data`, and {found} given", "name one of them")
+        return
+    if task.source is None:
+        return
+    known = [name for name, source in sources.items() if isinstance(source, PythonDocs) and source.split == "train"]
+    if task.source not in sources:
+        wanted = "sources of kind `python-docs` with `split: train`"
+        help = did_you_mean(task.source, known, wanted) if known else f"there are no {wanted}"
+        yield Problem((*path, "source"), f"unknown source `{task.source}`", help)
+    elif task.source not in known:
+        source = sources[task.source]
+        message = f"`{task.source}` keeps no text back that could be measured"
+        help = "set its `split: train`" if isinstance(source, PythonDocs) else "name a file of texts with `data`"
+        yield Problem((*path, "source"), message, help)
+    elif other := [name for name, source in sources.items() if isinstance(source, PythonDocs) and source.split != "train"]:
+        message = f"`{other[0]}` trains on the held-out passages, which this task measures"
+        yield Problem((*path, "source"), message, "set its `split: train`")

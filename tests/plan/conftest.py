@@ -1,0 +1,5 @@
+"""Small checkpoints of the families."""
+
+from tests.families.conftest import written
+
+__all__ = ["written"]
