@@ -154,6 +154,7 @@ def random_batch(recipe: Recipe, plan: Plan | None = None, rows: int = 2, seed: 
         ):
             fields[key].append(row[key] + [fill] * pad)
     batch = {k: torch.tensor(v) for k, v in fields.items()}
+    batch["position_ids"] = batch["position_ids"].unsqueeze(-1).repeat(1, 1, 3)
     assert recipe.model.vision is not None
     assert recipe.model.latents is not None
     batch["vit_pixels"] = torch.rand(rows, 3, *recipe.model.vision.image_size, generator=g) * 2 - 1

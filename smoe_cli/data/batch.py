@@ -12,15 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smoe_cli.data.documents import NO_TARGET, Column, Document, DocumentBuilder, Drawing
+from smoe_cli.data.documents import NO_TARGET, POSITIONS, Column, Document, DocumentBuilder, Drawing
 
 Batch = dict[str, Tensor]
-"""input_ids, targets, modality, document, image, position_ids, source: (B, S) int64.  vit_pixels (Nv, 3, H, W), vae_pixels
-(Nd, 3, H, W), timestep (Nd,), noise (Nd, vae tokens, latent values): float32.  vae_source (Nd,) int64."""
+"""input_ids, targets, modality, document, image, source: (B, S) int64.  position_ids (B, S, 3) int64: temporal, vertical and
+horizontal.  vit_pixels (Nv, 3, H, W), vae_pixels (Nd, 3, H, W), timestep (Nd,), noise (Nd, vae tokens, latent values): float32.
+vae_source (Nd,) int64."""
 
-KEYS = ("input_ids", "targets", "modality", "image", "position_ids", "document", "source")
-_DOCUMENT, _SOURCE = KEYS.index("document"), KEYS.index("source")
-assert len(Column) == _DOCUMENT, "the first keys are a document's columns"
+_DOCUMENT, _SOURCE, _WIDTH = len(Column), len(Column) + 1, len(Column) + 2
+_KEYS = {
+    "input_ids": Column.IDS,
+    "targets": Column.TARGETS,
+    "modality": Column.MODALITY,
+    "image": Column.IMAGE,
+    "document": _DOCUMENT,
+    "source": _SOURCE,
+}
 
 
 @dataclass
@@ -28,7 +35,7 @@ class Row:
     """A packed row as numpy arrays, cheap to send between processes."""
 
     columns: np.ndarray
-    """(7, S) int64, in the order of `KEYS`."""
+    """(9, S) int64: a document's columns, the document's number in the row, its source."""
     seen: list[np.ndarray]
     drawn: list[Drawing]
     drawn_source: list[int]
@@ -38,10 +45,10 @@ class RowBuilder:
     """Fills one row of `length` tokens, from the left."""
 
     def __init__(self, length: int, pad: int):
-        fills = {"input_ids": pad, "targets": NO_TARGET, "modality": 0, "position_ids": 0}
-        self._columns = np.empty((len(KEYS), length), np.int64)
-        for i, key in enumerate(KEYS):
-            self._columns[i] = fills.get(key, -1)
+        self._columns = np.zeros((_WIDTH, length), np.int64)
+        self._columns[Column.IDS] = pad
+        self._columns[Column.TARGETS] = NO_TARGET
+        self._columns[[Column.IMAGE, _DOCUMENT, _SOURCE]] = -1
         self._row = Row(self._columns, [], [], [])
         self._used = self._documents = 0
 
@@ -81,7 +88,8 @@ def collate(rows: Sequence[Row], builder: DocumentBuilder) -> Batch:
     seen = [image for row in rows for image in row.seen]
     drawn = [drawing for row in rows for drawing in row.drawn]
     return {
-        **{key: columns[i] for i, key in enumerate(KEYS)},
+        **{key: columns[i] for key, i in _KEYS.items()},
+        "position_ids": columns[POSITIONS].permute(1, 2, 0).contiguous(),
         "vit_pixels": _stacked(seen, (3, *builder.vit_size)),
         "vae_pixels": _stacked([drawing.pixels for drawing in drawn], (3, *builder.vae_size)),
         "timestep": torch.tensor([drawing.timestep for drawing in drawn], dtype=torch.float32),

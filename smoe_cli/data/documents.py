@@ -4,7 +4,8 @@
     mmu   <bos> <image> vit… </image> question "\\n" answer <eos>  the answer and <eos> are predicted
     t2i   <bos> caption <image> vae… </image>                    no token is predicted; the image is denoised
 
-An empty question takes its "\\n" with it. Question and answer are encoded apart, so that a prompt without its answer has the
+Without a <bos> (see `special`) the first token of a text is not predicted, and a dropped caption leaves only <image>. An empty
+question takes its "\\n" with it. Question and answer are encoded apart, so that a prompt without its answer has the
 same ids. Text never yields a special token.
 """
 
@@ -19,10 +20,11 @@ import numpy as np
 from PIL import Image
 
 from smoe_cli.data.images import pixels
+from smoe_cli.data.positions import image_extent, image_positions, text_positions, vae_layout, vit_layout
 from smoe_cli.data.sample import BadRow
-from smoe_cli.data.tokenizer import TextEncoder, special_ids
-from smoe_cli.errors import UserError
-from smoe_cli.recipe.models import TEXT, VAE, VIT
+from smoe_cli.data.special import check_fits, special_ids
+from smoe_cli.data.tokenizer import TextEncoder
+from smoe_cli.recipe.nodes import TEXT, VAE, VIT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,6 +43,13 @@ class Column(IntEnum):
     MODALITY = 2
     IMAGE = 3
     POSITION = 4
+    """Temporal position; the only one of most families."""
+    VERTICAL = 5
+    HORIZONTAL = 6
+
+
+POSITIONS = slice(Column.POSITION, Column.HORIZONTAL + 1)
+"""The three positions of a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class Document:
     """The tokens of one example and its images."""
 
     columns: np.ndarray
-    """(5, n) int64, see `Column`. TARGETS holds the token to predict at a position, or -100; IMAGE is 0 in an image, or -1."""
+    """(7, n) int64, see `Column`. TARGETS holds the token to predict at a position, or -100; IMAGE is 0 in an image, or -1."""
     seen: tuple[np.ndarray, ...] = ()
     """Images to understand, (3, H, W) float32 in [-1, 1]."""
     drawn: tuple[Drawing, ...] = ()
@@ -79,71 +88,67 @@ class Document:
         token is predicted once; positions of the second part start at 0 again."""
         assert not self.has_image
         head, tail = self.columns[:, :at], self.columns[:, at:].copy()
-        tail[Column.POSITION] -= tail[Column.POSITION, 0]
+        tail[POSITIONS] -= tail[POSITIONS, :1]
         return replace(self, columns=head), replace(self, columns=tail)
 
 
 @dataclass
 class _Tokens:
-    """A document being written, token by token."""
+    """A document being written, token by token. kind: how positions run inside an image, see `positions`."""
 
     pad: int
-    shared_positions: bool
+    kind: str
     ids: list[int] = field(default_factory=list)
     wanted: list[bool] = field(default_factory=list)
     modality: list[int] = field(default_factory=list)
-    position: list[int] = field(default_factory=list)
+    positions: list[np.ndarray] = field(default_factory=list)
+    next: int = 0
+    """The position after the last one."""
 
     def text(self, ids: Sequence[int], predicted: bool = False) -> _Tokens:
-        n, start = len(ids), self._next_position()
+        n = len(ids)
         self.ids += ids
         self.wanted += [predicted] * n
         self.modality += [TEXT] * n
-        self.position += range(start, start + n)
+        self.positions.append(text_positions(self.next, n))
+        self.next += n
         return self
 
-    def image(self, n: int, modality: int) -> _Tokens:
-        start = self._next_position()
+    def image(self, grid: tuple[int, int], modality: int) -> _Tokens:
+        n = grid[0] * grid[1]
         self.ids += [self.pad] * n
         self.wanted += [False] * n
         self.modality += [modality] * n
-        self.position += [start] * n if self.shared_positions else range(start, start + n)
+        self.positions.append(image_positions(self.kind, self.next, grid))
+        self.next += image_extent(self.kind, grid)
         return self
 
-    def _next_position(self) -> int:
-        return self.position[-1] + 1 if self.position else 0
-
     def columns(self) -> np.ndarray:
-        """(5, n) int64."""
+        """(7, n) int64."""
         columns = np.empty((len(Column), len(self.ids)), np.int64)
         columns[Column.IDS] = self.ids
         columns[Column.TARGETS, :-1] = np.where(self.wanted[1:], self.ids[1:], NO_TARGET)
         columns[Column.TARGETS, -1] = NO_TARGET
         columns[Column.MODALITY] = self.modality
         columns[Column.IMAGE] = np.where(columns[Column.MODALITY] == TEXT, -1, 0)
-        columns[Column.POSITION] = self.position
+        columns[POSITIONS] = np.concatenate(self.positions, axis=1)
         return columns
 
 
 class DocumentBuilder:
-    """Builds documents for a model: knows its tokenizer, image sizes and tokens per image.
+    """Builds documents for a model: knows its tokenizer, image sizes, tokens per image and their positions.
 
-    Raises UserError when the tokenizer has more tokens than the model's vocabulary.
+    Raises UserError when the tokenizer has more tokens than the model's vocabulary, or lacks one that documents need.
     """
 
     def __init__(self, recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerFast):
-        if len(tokenizer) > plan.vocab_size:
-            raise UserError(
-                f"the tokenizer has {len(tokenizer)} tokens with the special ones, the model's vocabulary {plan.vocab_size}",
-                help=f"set model.backbone.scratch.vocab_size to at least {len(tokenizer)}",
-            )
-        self.special = special_ids(tokenizer)
+        check_fits(tokenizer, recipe, plan)
+        self.special = special_ids(tokenizer, recipe, plan)
         self._encoder = TextEncoder(tokenizer)
-        self.vit_tokens, self.vae_tokens, self.latent_dim = plan.vit_tokens, plan.vae_tokens, plan.latent_dim
-        model = recipe.model
-        self.vit_size: tuple[int, int] = model.vision.image_size if model.vision else (0, 0)
-        self.vae_size: tuple[int, int] = model.latents.image_size if model.latents else (0, 0)
-        self._shared_positions = model.image_positions == "shared"
+        self.vae_tokens, self.latent_dim = plan.vae_tokens, plan.latent_dim
+        self.vit_size, self.vit_grid = vit_layout(recipe, plan)
+        self.vae_size, self.vae_grid = vae_layout(recipe)
+        self._kind = plan.image_positions
 
     def lm(self, text: str) -> Document:
         """A text to continue. Raises BadRow when it is not valid Unicode; so do the others."""
@@ -161,7 +166,7 @@ class DocumentBuilder:
 
     def t2i(self, image: Image.Image, caption: str | None, timestep: float, noise: np.ndarray) -> Document:
         """A caption (None: dropped) and the image it describes."""
-        tokens = self._caption(caption).image(self.vae_tokens, VAE).text([self.special.image_end])
+        tokens = self._caption(caption).image(self.vae_grid, VAE).text(self._closing)
         return Document(tokens.columns(), drawn=(Drawing(pixels(image, self.vae_size), timestep, noise),))
 
     def to_draw(self, caption: str | None) -> Document:
@@ -169,11 +174,21 @@ class DocumentBuilder:
         return Document(self._caption(caption).columns())
 
     def _question(self, question: str) -> _Tokens:
-        tokens = self._start().text([self.special.image]).image(self.vit_tokens, VIT).text([self.special.image_end])
+        tokens = self._start().text(self._opening).image(self.vit_grid, VIT).text(self._closing)
         return tokens.text(self._encode(question + "\n")) if question else tokens
 
     def _caption(self, caption: str | None) -> _Tokens:
-        return self._start().text(self._encode(caption) if caption is not None else []).text([self.special.image])
+        return self._start().text(self._encode(caption) if caption is not None else []).text(self._opening)
+
+    @property
+    def _opening(self) -> list[int]:
+        assert self.special.image is not None
+        return [self.special.image]
+
+    @property
+    def _closing(self) -> list[int]:
+        assert self.special.image_end is not None
+        return [self.special.image_end]
 
     def _encode(self, text: str) -> list[int]:
         try:
@@ -182,7 +197,8 @@ class DocumentBuilder:
             raise BadRow("text is not valid Unicode") from error
 
     def _start(self) -> _Tokens:
-        return _Tokens(self.special.pad, self._shared_positions).text([self.special.bos])
+        bos = self.special.bos
+        return _Tokens(self.special.pad, self._kind).text([] if bos is None else [bos])
 
 
 def shifted(t: Any, shift: float) -> Any:

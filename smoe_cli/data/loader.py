@@ -20,7 +20,7 @@ from smoe_cli.data.documents import NO_TARGET, DocumentBuilder
 from smoe_cli.data.lanes import Lane, Stream
 from smoe_cli.data.sources import open_source
 from smoe_cli.errors import Failure, SmoeError, UserError
-from smoe_cli.recipe.models import TEXT, VAE, VIT
+from smoe_cli.recipe.nodes import TEXT, VAE, VIT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -5,27 +5,48 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Literal
+
+from smoe_cli.data.keys import digest
+
+Split = Literal["all", "train", "heldout"]
 
 _SHORTEST, _LONGEST = 150, 700
 _CODE = re.compile(r"::=|>>>|==|\s=\s|[{}\\|]|\*\*|--")
 
 
+@lru_cache(maxsize=3)
+def passages(split: Split = "all") -> tuple[str, ...]:
+    """Passages of running prose, a few hundred characters each: neighbouring paragraphs, without code, grammar or headings.
+
+    `heldout`: one in ten, by a hash of its text. `train`: those that share no paragraph with a held-out one.
+    """
+    found = _passages()
+    if split == "all":
+        return tuple(found)
+    heldout = {text for text in found if digest("python-docs", text) % 10 == 0}
+    if split == "heldout":
+        return tuple(text for text in found if text in heldout)
+    seen = {paragraph for text in heldout for paragraph in found[text]}
+    return tuple(text for text, paragraphs in found.items() if not seen.intersection(paragraphs))
+
+
 @lru_cache(maxsize=1)
-def passages() -> tuple[str, ...]:
-    """Passages of running prose, a few hundred characters each: neighbouring paragraphs, without code, grammar or headings."""
+def _passages() -> dict[str, tuple[str, ...]]:
+    """Every passage, in order, and the paragraphs it is made of."""
     from pydoc_data.topics import topics
 
-    found: dict[str, None] = {}  # a set that keeps the order; topics quote one another
+    found: dict[str, tuple[str, ...]] = {}  # topics quote one another
     for name in sorted(topics):
-        text = ""
+        parts: list[str] = []
         for paragraph in _paragraphs(topics[name]):
-            if text and len(text) + len(paragraph) > _LONGEST:
-                found[text] = None
-                text = ""
-            text = f"{text} {paragraph}" if text else paragraph
-        if text:
-            found[text] = None
-    return tuple(text for text in found if len(text) >= _SHORTEST)
+            if parts and len(" ".join(parts)) + len(paragraph) > _LONGEST:
+                found[" ".join(parts)] = tuple(parts)
+                parts = []
+            parts.append(paragraph)
+        if parts:
+            found[" ".join(parts)] = tuple(parts)
+    return {text: parts for text, parts in found.items() if len(text) >= _SHORTEST}
 
 
 def _paragraphs(text: str) -> list[str]:

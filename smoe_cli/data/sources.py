@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from smoe_cli.data import hub, prose
+from smoe_cli.data.emoji import EmojiSource
 from smoe_cli.data.files import IMAGES, find_files, is_local
 from smoe_cli.data.keys import shuffled
 from smoe_cli.data.rendered import RenderedTextSource
@@ -22,7 +23,7 @@ from smoe_cli.data.rows import to_sample
 from smoe_cli.data.sample import Address, Sample
 from smoe_cli.data.tables import Csv, ImageFiles, JsonLines, Part, Row, Table, open_json
 from smoe_cli.errors import Failure, SmoeError, UserError
-from smoe_cli.recipe.models import Dataset, PythonDocs, RenderedText, SourceBase
+from smoe_cli.recipe.models import Dataset, Emoji, PythonDocs, RenderedText, SourceBase
 
 Read = Callable[[Row, Path | None], Sample]
 """From a row, and the folder that its relative paths start at, to a sample. Raises BadRow."""
@@ -56,15 +57,22 @@ class Source(ABC):
         """What an address means to the user: the row and the file."""
 
 
-class Drawings(Source):
-    """A `rendered-text` source: endless, a random drawing each time."""
+class Endless(Source):
+    """Drawings made on the spot, a random one each time."""
+
+    def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
+        return int(rng.integers(_DRAWINGS))
+
+    def place(self, address: Address) -> str:
+        return f"drawing {address}"
+
+
+class Drawings(Endless):
+    """A `rendered-text` source."""
 
     def __init__(self, name: str, spec: RenderedText, seed: int):
         super().__init__(name, spec)
         self._rendered = RenderedTextSource(spec, seed)
-
-    def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
-        return int(rng.integers(_DRAWINGS))
 
     def fetch(self, address: Address) -> Sample:
         spec, drawing = self._rendered.spec, self._rendered.sample(address)
@@ -72,8 +80,17 @@ class Drawings(Source):
             return Sample("mmu", text=drawing.text, question=spec.question or "", image=drawing.image)
         return Sample("t2i", text=drawing.caption_long if spec.captions == "long" else drawing.text, image=drawing.image)
 
-    def place(self, address: Address) -> str:
-        return f"drawing {address}"
+
+class Pictograms(Endless):
+    """An `emoji` source."""
+
+    def __init__(self, name: str, spec: Emoji, seed: int):
+        super().__init__(name, spec)
+        self._emoji = EmojiSource(spec, seed)
+
+    def fetch(self, address: Address) -> Sample:
+        spec, drawing = self._emoji.spec, self._emoji.sample(address)
+        return Sample(spec.task, text=drawing.name, question=spec.question or "", image=drawing.image)
 
 
 class Shuffled(Source):
@@ -87,6 +104,10 @@ class Shuffled(Source):
 
     def next_address(self, taken: int, lane: int, lanes: int, rng: np.random.Generator) -> Address:
         return taken * lanes + lane
+
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of its first row. Raises BadRow."""
+        return self._table.read(0, lambda row, folder: tuple(map(str, row)))
 
     def fetch(self, address: Address) -> Sample:
         return self._table.read(self._index(address), self._read)
@@ -161,8 +182,10 @@ def open_source(name: str, spec: SourceBase, seed: int, phase: int, rank: int = 
     try:
         if isinstance(spec, RenderedText):
             return Drawings(name, spec, seed)
+        if isinstance(spec, Emoji):
+            return Pictograms(name, spec, seed)
         if isinstance(spec, PythonDocs):
-            return Shuffled(name, spec, Table([_Passages()]), _read_passage, seed, phase)
+            return Shuffled(name, spec, Table([_Passages(spec)]), _read_passage, seed, phase)
         assert isinstance(spec, Dataset)
         read = partial(to_sample, spec)
         if is_local(spec.path):
@@ -206,11 +229,14 @@ class _Passages(Part):
 
     label = "pydoc_data.topics"
 
+    def __init__(self, spec: PythonDocs):
+        self._texts = prose.passages(spec.split)
+
     def __len__(self) -> int:
-        return len(prose.passages())
+        return len(self._texts)
 
     def row(self, index: int) -> Row:
-        return {"text": prose.passages()[index]}
+        return {"text": self._texts[index]}
 
 
 def _read_passage(row: Row, folder: Path | None) -> Sample:

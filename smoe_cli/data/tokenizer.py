@@ -1,4 +1,4 @@
-"""Text to token ids: a built-in byte tokenizer, or a pretrained one with our special tokens added.
+"""Text to token ids: a built-in byte tokenizer, or one in Hugging Face layout. `special` adds what frames documents and images.
 
 Text that comes from data never becomes a special token, even where it spells one: `TextEncoder` is the only way from text
 to ids in training, and it encodes `<image>` as the characters it is made of.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,38 +22,20 @@ PAD, BOS, EOS, IMAGE, IMAGE_END = SPECIALS = ("<pad>", "<bos>", "<eos>", "<image
 BYTES_VOCAB_SIZE = len(SPECIALS) + 256
 
 
-@dataclass(frozen=True)
-class SpecialIds:
-    """Ids of the tokens that frame documents and images."""
-
-    pad: int
-    bos: int
-    eos: int
-    image: int
-    image_end: int
-
-
 def load_tokenizer(spec: BytesTokenizer | PretrainedTokenizer) -> PreTrainedTokenizerFast:
-    """The tokenizer of a recipe, with pad, bos, eos and the two image tokens. `save_pretrained` it, `AutoTokenizer` loads it.
+    """The tokenizer of a model from scratch, with pad, bos, eos and the two image tokens. `save_pretrained` it, `AutoTokenizer`
+    loads it.
 
     Raises UserError when a pretrained tokenizer cannot be found or is not of the fast kind.
     """
-    return _bytes_tokenizer() if isinstance(spec, BytesTokenizer) else _pretrained_tokenizer(spec.path)
-
-
-def special_ids(tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
-    """Ids of the special tokens. Raises UserError when one is missing."""
-    found = {
-        "pad": tokenizer.pad_token_id,
-        "bos": tokenizer.bos_token_id,
-        "eos": tokenizer.eos_token_id,
-        "image": tokenizer.get_vocab().get(IMAGE),
-        "image_end": tokenizer.get_vocab().get(IMAGE_END),
-    }
-    missing = [name for name, value in found.items() if value is None]
-    if missing:
-        raise UserError(f"the tokenizer has no special token for: {', '.join(missing)}", help="load it with load_tokenizer")
-    return SpecialIds(**found)
+    if isinstance(spec, BytesTokenizer):
+        return bytes_tokenizer()
+    tokenizer = read_tokenizer(spec.path)
+    own = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
+    missing: dict[str, str] = {name: token for name, token in own.items() if getattr(tokenizer, name) is None}
+    images = list(spec.image_tokens or (IMAGE, IMAGE_END))
+    tokenizer.add_special_tokens({**missing, "extra_special_tokens": images}, replace_extra_special_tokens=False)
+    return tokenizer
 
 
 class TextEncoder:
@@ -83,7 +64,8 @@ class TextEncoder:
         self._backend.encode_special_tokens = True
 
 
-def _bytes_tokenizer() -> PreTrainedTokenizerFast:
+def bytes_tokenizer() -> PreTrainedTokenizerFast:
+    """The built-in tokenizer: five special tokens, then the 256 bytes."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -112,7 +94,8 @@ def _byte_characters() -> list[str]:
     return [chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)]
 
 
-def _pretrained_tokenizer(path: str) -> PreTrainedTokenizerFast:
+def read_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer in Hugging Face layout as it is, from a folder or the hub. Raises UserError when it cannot be loaded."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = Path(path).expanduser()
@@ -121,7 +104,9 @@ def _pretrained_tokenizer(path: str) -> PreTrainedTokenizerFast:
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UserError(f'tokenizer "{path}" {what}', help="give a folder with tokenizer.json, or a hub id such as org/name")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path if is_hub_id else str(folder), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path if is_hub_id else str(folder), revision=revision or "main", trust_remote_code=False
+        )
     except Exception as error:
         # Any of OSError, ValueError, KeyError, ImportError, json and hub errors, depending on what is wrong with the files.
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -132,7 +117,4 @@ def _pretrained_tokenizer(path: str) -> PreTrainedTokenizerFast:
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f'tokenizer "{path}" has no fast version', help="save it as tokenizer.json first")
-    own = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
-    missing: dict[str, str] = {name: token for name, token in own.items() if getattr(tokenizer, name) is None}
-    tokenizer.add_special_tokens({**missing, "extra_special_tokens": [IMAGE, IMAGE_END]}, replace_extra_special_tokens=False)
     return tokenizer

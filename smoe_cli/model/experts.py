@@ -2,7 +2,7 @@
 
 The fast path sorts all (token, expert) pairs of a layer once, over all groups together, and runs one grouped GEMM per
 group and projection on its slice of the sorted pairs. No loop visits a modality or an expert. Other kernels
-(`eager`, `batched_mm`, …) go through the family's own experts module, one call per group.
+(`eager`, `batched_mm`, …), and families with several pools, go through the family's own experts module, one call per group.
 
 Suffixes: T tokens, K experts per token, P = T·K pairs, E experts of a group, D hidden width, F expert width.
 """
@@ -20,14 +20,21 @@ from smoe_cli.model.routing import Routing, inverse_of
 
 
 def run_experts(
-    x_TD: Tensor, experts: Sequence[Any], ids: Sequence[Tensor], weights: Sequence[Tensor], routing: Routing
+    x_TD: Tensor,
+    experts: Sequence[Any],
+    ids: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    routing: Routing,
+    together: bool = True,
 ) -> Tensor:
     """Sum of the chosen experts' outputs, weighted.
 
     x_TD: tokens in their own order. ids, weights: per group (T_g, K), for the group's tokens in `routing` order; ids count
-    from 0 within the group. Returns (T, D) in the tokens' own order, in x's dtype.
+    from 0 within the group. together: False never sorts the groups as one (families that keep several pools apart themselves:
+    the order of a sort's equals depends on its length, and with it the last bits of gradients). Returns (T, D) in the tokens'
+    own order, in x's dtype.
     """
-    if all(_sortable(module) for module in experts):
+    if together and all(_sortable(module) for module in experts):
         return _one_sort(x_TD, experts, ids, weights, routing)
     sorted_TD = x_TD if routing.order_T is None else gather(x_TD, routing.order_T)
     parts = [

@@ -14,17 +14,19 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
-from smoe_cli.data.documents import Column, Document, DocumentBuilder, shifted
+from smoe_cli.data.documents import POSITIONS, Column, Document, DocumentBuilder, shifted
+from smoe_cli.data.positions import image_positions, vae_layout
 from smoe_cli.errors import UserError
 from smoe_cli.model.mask import Layout
-from smoe_cli.model.model import SymbioticModel
-from smoe_cli.model.routing import Routing
-from smoe_cli.recipe.models import TEXT, VAE, Sampling
+from smoe_cli.model.model import Inputs, SymbioticModel
+from smoe_cli.model.recurrent import restore, snapshot
+from smoe_cli.recipe.models import Sampling
+from smoe_cli.recipe.nodes import TEXT, VAE
 
 
 @dataclass
 class _Prompt:
-    """Left-padded prompts and what the model has cached of them. position: (B, S)."""
+    """Left-padded prompts and what the model has cached of them. position: (B, S, 3)."""
 
     position: Tensor
     layout: Layout
@@ -32,22 +34,8 @@ class _Prompt:
 
     @property
     def next_position(self) -> Tensor:
+        """(B, 1, 3): prompts end with text, whose positions are equal on all axes."""
         return self.position[:, -1:] + 1
-
-
-def _run(
-    model: SymbioticModel, embeds: Tensor, modality: Tensor, position: Tensor, layout: Layout, cache: DynamicCache | None
-) -> Tensor:
-    """Hidden states (B, Q, D) of the last Q positions of `layout`."""
-    routing = Routing.of(modality.flatten(), model.group_of, len(model.plan.groups))
-    return model.backbone.model(
-        inputs_embeds=embeds,
-        attention_mask=model.attention_mask(layout, embeds.shape[1]),
-        position_ids=position,
-        past_key_values=cache,
-        use_cache=cache is not None,
-        routing=routing,
-    ).last_hidden_state
 
 
 def _pad(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> Tensor:
@@ -61,10 +49,10 @@ def _prefill(model: SymbioticModel, prompts: Sequence[Document]) -> tuple[_Promp
     columns = [p.columns.tolist() for p in prompts]
     ids = _pad([c[Column.IDS] for c in columns], 0, device)
     modality = _pad([c[Column.MODALITY] for c in columns], TEXT, device)
-    position = _pad([c[Column.POSITION] for c in columns], 0, device)
+    position = torch.stack([_pad([c[axis] for c in columns], 0, device) for axis in range(*POSITIONS.indices(len(Column)))], -1)
     document = _pad([[0] * len(p) for p in prompts], -1, device)
     image = _pad([c[Column.IMAGE] for c in columns], -1, device)
-    layout = Layout(document, image, torch.zeros_like(image, dtype=torch.bool))
+    layout = model.layout(document, image, modality)
     seen = [torch.from_numpy(pixels) for p in prompts for pixels in p.seen]
     batch = {
         "input_ids": ids,
@@ -74,7 +62,7 @@ def _prefill(model: SymbioticModel, prompts: Sequence[Document]) -> tuple[_Promp
         "timestep": torch.zeros(0, device=device),
     }
     cache = DynamicCache(config=model.backbone.config)
-    hidden = _run(model, model.embed(batch), modality, position, layout, cache)
+    hidden = model.decode(model.embed(batch), position, layout, model.routing(modality), cache)
     return _Prompt(position, layout, cache), hidden
 
 
@@ -100,19 +88,21 @@ def answer(
     prompts = [builder.to_answer(image, question) for image, question in zip(images, questions, strict=True)]
     prompt, hidden = _prefill(model, prompts)
 
-    layout, position, last = prompt.layout, prompt.position[:, -1:], hidden[:, -1]
+    layout, position, last = prompt.layout, prompt.next_position, hidden[:, -1]
     new: list[Tensor] = []
     done = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
-    one = Layout(torch.zeros_like(position), torch.full_like(position, -1), torch.zeros_like(position, dtype=torch.bool))
+    text = torch.full((len(prompts), 1), TEXT, device=model.device)
+    one = model.layout(torch.zeros_like(text), torch.full_like(text, -1), text)
     for _ in range(max_new_tokens):
         token = model.backbone.lm_head(last).float().argmax(-1)
         new.append(torch.where(done, eos, token))
         done |= token == eos
         if done.all():
             break
-        position, layout = position + 1, Layout.cat(layout, one)
-        embeds = model.backbone.get_input_embeddings()(token.unsqueeze(1))
-        last = _run(model, embeds, torch.full_like(position, TEXT), position, layout, prompt.cache)[:, -1]
+        layout = Layout.cat(layout, one)
+        embeds = Inputs(model.backbone.get_input_embeddings()(token.unsqueeze(1)))
+        last = model.decode(embeds, position, layout, model.routing(text), prompt.cache)[:, -1]
+        position = position + 1
     rows = torch.stack(new, dim=1).tolist()
     return tokenizer.batch_decode([row[: row.index(eos)] if eos in row else row for row in rows])
 
@@ -127,14 +117,15 @@ def _velocity(model: SymbioticModel, x_NPV: Tensor, t: float, prompt: _Prompt) -
     assert model.latents is not None
     n, p, _ = x_NPV.shape
     t_N = torch.full((n,), t, device=x_NPV.device)
-    embeds = model.latents.embed(x_NPV, t_N)
-    position = prompt.next_position.expand(n, p)
-    if model.recipe.model.image_positions == "sequential":
-        position = position + torch.arange(p, device=position.device)
-    zero = torch.zeros_like(position)
-    layout = Layout.cat(prompt.layout, Layout(zero, zero, torch.ones_like(position, dtype=torch.bool)))
-    hidden = _run(model, embeds, torch.full_like(position, VAE), position, layout, prompt.cache)
-    prompt.cache.crop(-p)  # drops the image again
+    _, grid = vae_layout(model.recipe)
+    inside = torch.from_numpy(image_positions(model.plan.image_positions, 0, grid)).T.to(x_NPV.device)
+    modality = torch.full((n, p), VAE, device=x_NPV.device)
+    zero = torch.zeros_like(modality)
+    layout = Layout.cat(prompt.layout, model.layout(zero, zero, modality))
+    before = snapshot(prompt.cache)
+    inputs = Inputs(model.latents.embed(x_NPV, t_N))
+    hidden = model.decode(inputs, prompt.next_position + inside, layout, model.routing(modality), prompt.cache)
+    restore(prompt.cache, before)
     return model.latents.velocity(hidden, x_NPV, t_N)
 
 

@@ -1,4 +1,11 @@
-"""Model folders: `smoe.yaml` (the resolved recipe), `model.safetensors`, tokenizer files, `manifest.json`.
+"""Model folders, which both this package and transformers' auto classes open (`smoe_cli.model.hf`).
+
+    config.json         the recipe, and what its plan was compiled from: the checkpoint and the profile are not needed again
+    smoe.yaml           the resolved recipe, for people
+    *.safetensors       the weights, in one file, or in shards with an index
+    tokenizer and processor files
+    source/             the small files of the checkpoint that the model was made from, as they were
+    manifest.json       size and hash of every file
 
 Everything is accounted for in both directions: a tensor that is missing, unexpected, or of another shape is an error by name,
 and a file whose bytes differ from the manifest's hash is refused.
@@ -12,21 +19,28 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from smoe_cli.data.tokenizer import load_tokenizer
+from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import UserError
+from smoe_cli.families import Checkpoint, open_checkpoint
 from smoe_cli.files import sha256
-from smoe_cli.model.model import SymbioticModel, build_model
+from smoe_cli.model.build import build_model
+from smoe_cli.model.carried import carry, checkpoint_folder
+from smoe_cli.model.hf_config import MODEL_TYPE, SymbioticConfig
+from smoe_cli.model.model import SymbioticModel
+from smoe_cli.model.shards import CODES, MAX_SHARD, Entry, ShardWriter, split
+from smoe_cli.model.weights import saved_tensors
 from smoe_cli.plan import Plan, compile_plan
-from smoe_cli.recipe import Loaded, load
-from smoe_cli.recipe.models import PretrainedTokenizer
+from smoe_cli.plan.source import Source
+from smoe_cli.recipe import Loaded, Recipe, load
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -103,8 +117,9 @@ def check_manifest(folder: Path) -> None:
 
 
 def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The tensors that a file holds: every parameter once; tied heads and buffers derived from the recipe are left out."""
-    return {name: p.detach().contiguous() for name, p in model.named_parameters()}
+    """The tensors that a file holds: every parameter once, and the buffers that do not follow from the recipe (selection
+    biases). A tied head is the embedding."""
+    return {name: tensor.detach() for name, tensor in saved_tensors(model).items()}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -117,9 +132,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a readable safetensors file ({error})", "the file is damaged; copy it again") from error
 
 
-def copy_into(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into the model's parameters by name; exactly these, in these shapes, or UserError."""
-    own = dict(model.named_parameters())
+def copy_into(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str, cast: bool = False) -> None:
+    """Copy tensors into the model's by name; exactly these, in these shapes and types, or UserError.
+
+    cast: other floating-point types are converted (half precision becomes float32 without loss).
+    """
+    own = own_tensors(model)
     problems = [f"`{n}` is missing" for n in own if n not in tensors]
     problems += [f"`{n}` is not a tensor of this model" for n in tensors if n not in own]
     problems += [
@@ -128,15 +146,60 @@ def copy_into(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str)
         if n in own and t.shape != own[n].shape
     ]
     problems += [
-        f"`{n}` is {t.dtype}, the model {own[n].dtype}" for n, t in tensors.items() if n in own and t.dtype != own[n].dtype
+        f"`{n}` is {t.dtype}, the model {own[n].dtype}"
+        for n, t in tensors.items()
+        if not cast and n in own and t.dtype != own[n].dtype
     ]
     problems += [f"`{n}` holds values that are not finite" for n, t in tensors.items() if not torch.isfinite(t).all()]
-    if problems:
-        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise UserError(f"{where}: " + "; ".join(problems[:5]) + more, "the file does not belong to this recipe's model")
+    _raise(problems, where)
     with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+
+def config_of(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerFast, dtype: str) -> SymbioticConfig:
+    """The config of a model folder. dtype: of the weights, as in a safetensors header."""
+    backbone = plan.source.backbone
+    text = backbone.text_config
+    return SymbioticConfig(
+        architectures=["SymbioticForCausalLM"],
+        recipe=recipe.model_dump(mode="json"),
+        source=plan.source.to_dict(),
+        vocab_size=plan.vocab_size,
+        hidden_size=backbone.hidden_size,
+        num_hidden_layers=backbone.layers,
+        num_attention_heads=text.get("num_attention_heads"),
+        num_key_value_heads=text.get("num_key_value_heads"),
+        max_position_embeddings=text.get("max_position_embeddings"),
+        tie_word_embeddings=backbone.tied,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype=NAMES[dtype],
+    )
+
+
+NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+"""Types of weights as a config writes them, by their name in a safetensors header."""
+
+
+def write_companions(
+    work: Path,
+    recipe: Recipe,
+    plan: Plan,
+    tokenizer: PreTrainedTokenizerFast,
+    resolved_recipe: str,
+    dtype: str,
+    origin: Path | None,
+) -> None:
+    """Everything of a model folder but the weights and the manifest. origin: where carried files come from."""
+    (work / "smoe.yaml").write_text(resolved_recipe, encoding="utf-8")
+    config_of(recipe, plan, tokenizer, dtype).save_pretrained(work)
+    tokenizer.save_pretrained(work)
+    # transformers writes other keys for a tokenizer that it has loaded; this is what it writes from then on
+    read_tokenizer(str(work)).save_pretrained(work)
+    if origin is not None:
+        carry(origin, work)
 
 
 def save_model(
@@ -144,30 +207,87 @@ def save_model(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
     resolved_recipe: str,
+    max_shard: int = MAX_SHARD,
 ) -> None:
-    """Write a model folder atomically."""
+    """Write a model folder atomically. max_shard: bytes of a file of weights."""
+    tensors = own_tensors(model)
+    entries = [Entry(name, CODES[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()]
+    origin = getattr(model, "carried_from", None) or checkpoint_folder(model.recipe)
     with atomic_folder(folder) as work:
-        (work / "smoe.yaml").write_text(resolved_recipe, encoding="utf-8")
-        save_file(own_tensors(model), work / "model.safetensors", metadata={"format": "pt"})
-        tokenizer.save_pretrained(work)
-        # transformers writes other keys for a tokenizer that it has loaded; this is what it writes from then on
-        _load_tokenizer(work).save_pretrained(work)
+        write_companions(work, model.recipe, model.plan, tokenizer, resolved_recipe, entries[0].dtype, origin)
+        writer = ShardWriter(work, split(entries, max_shard))
+        for name, tensor in tensors.items():
+            writer.write(name, tensor)
+        writer.close()
         write_manifest(work)
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    return load_tokenizer(PretrainedTokenizer(kind="pretrained", path=str(folder)))
+@dataclass(frozen=True)
+class Opened:
+    """A model folder whose weights have not been read yet."""
+
+    folder: Path
+    loaded: Loaded
+    plan: Plan
+    checkpoint: Checkpoint
 
 
-def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerFast, Loaded, Plan]:
-    """Read a model folder, in evaluation mode on the CPU. Raises UserError naming what is missing, damaged or in excess."""
+def open_folder(folder: Path, check: bool = True) -> Opened:
+    """Recipe, plan and tensor headers of a model folder. check: hash every file first.
+
+    Raises UserError naming what is missing, damaged or in excess.
+    """
     folder = Path(folder)
     if not (folder / "smoe.yaml").is_file():
         raise UserError(f"{folder}: not a model folder (no smoe.yaml)", "pass the folder `model` of a run directory")
-    check_manifest(folder)
+    if check:
+        check_manifest(folder)
     loaded = load(folder / "smoe.yaml")
-    plan = compile_plan(loaded.recipe)
-    model = build_model(loaded.recipe, plan)
-    copy_into(model, read_tensors(folder / "model.safetensors"), str(folder / "model.safetensors"))
-    tokenizer = _load_tokenizer(folder)
-    return model.eval(), tokenizer, loaded, plan
+    checkpoint = open_checkpoint(str(folder))
+    if checkpoint.config.get("model_type") != MODEL_TYPE or not checkpoint.config.get("source"):
+        raise UserError(f"{folder / 'config.json'}: not the config of a `{MODEL_TYPE}` model", "copy the folder again")
+    try:
+        source = Source.from_dict(checkpoint.config["source"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder / 'config.json'}: its `source` cannot be read ({error})", "copy the file again") from error
+    plan = compile_plan(loaded.recipe, source=source)
+    _check_tensors(folder, plan, {name: entry.shape for name, entry in checkpoint.entries.items()})
+    return Opened(folder, loaded, plan, checkpoint)
+
+
+def _check_tensors(folder: Path, plan: Plan, found: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise UserError unless a folder has exactly the tensors of its plan. Names inside a vision encoder from scratch vary with
+    the version of transformers; the model itself says which it wants."""
+    planned = {tensor.name: tensor.shape for tensor in plan.tensors if not tensor.name.startswith("vision.")}
+    problems = [f"`{name}` is missing" for name in planned if name not in found]
+    problems += [
+        f"`{name}` is not a tensor of this model" for name in found if name not in planned and not name.startswith("vision.")
+    ]
+    problems += [
+        f"`{name}` has shape {found[name]}, the model needs {shape}"
+        for name, shape in planned.items()
+        if found.get(name, shape) != shape
+    ]
+    _raise(problems, str(folder))
+
+
+def _raise(problems: list[str], where: str) -> None:
+    if problems:
+        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(f"{where}: " + "; ".join(problems[:5]) + more, "the file does not belong to this recipe's model")
+
+
+def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerFast, Loaded, Plan]:
+    """Read a model folder, in evaluation mode on the CPU, in float32 whatever the type of its files.
+
+    Raises UserError naming what is missing, damaged or in excess.
+    """
+    opened = open_folder(folder)
+    folder, loaded, plan = opened.folder, opened.loaded, opened.plan
+    model = build_model(loaded.recipe, plan, weights=False)
+    tensors: dict[str, Tensor] = {}
+    for file in opened.checkpoint.files:
+        tensors.update(read_tensors(folder / file))
+    copy_into(model, tensors, str(folder / opened.checkpoint.files[0]), cast=True)
+    model.carried_from = folder  # type: ignore[assignment]
+    return model.eval(), read_tokenizer(str(folder)), loaded, plan

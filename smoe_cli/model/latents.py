@@ -75,7 +75,14 @@ class LatentInterface(nn.Module):
         self.proj_out = nn.Linear(hidden_size, values)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
+        self.positions: Tensor
         self.register_buffer("positions", grid_positions(h // ph, w // pw, hidden_size), persistent=False)
+
+    def derive_buffers(self) -> None:
+        """Fill the buffers again, which no file holds, after a loader that builds models without memory."""
+        (h, w), (ph, pw) = self.size, self.patch
+        positions = grid_positions(h // ph, w // pw, self.positions.shape[1])
+        self.positions = positions.to(device=self.positions.device, dtype=self.positions.dtype)
 
     def encode(self, pixels_NCHW: Tensor) -> Tensor:
         """Images in [-1, 1] → (N, P, V) clean latents."""

@@ -4,6 +4,9 @@ A token sees another one if both are in the same document, and the other is earl
 a noisy latent of some other image:
 
     (causal ∨ same image) ∧ same document ∧ ¬(key is a noisy latent ∧ query is outside its image)
+
+Models that were trained with causal attention over their images (`model.image_attention: causal`) count no image to understand
+as one: see `SymbioticModel.layout`.
 """
 
 from __future__ import annotations

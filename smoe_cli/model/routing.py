@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from smoe_cli.recipe.models import TEXT
+from smoe_cli.recipe.nodes import TEXT, VIT
 
 
 def inverse_of(permutation: Tensor) -> Tensor:
@@ -20,6 +20,16 @@ def inverse_of(permutation: Tensor) -> Tensor:
     inverse = torch.empty_like(permutation)
     inverse[permutation] = torch.arange(permutation.numel(), device=permutation.device)
     return inverse
+
+
+def with_frames(modality_BS: Tensor) -> Tensor:
+    """The same, with the tokens right before and after an image to understand counted as `vit`: families with experts of their
+    own for images send these there too (ERNIE-4.5-VL, `moe_mm_token_type_ids`)."""
+    vit_BS = modality_BS == VIT
+    beside_BS = torch.zeros_like(vit_BS)
+    beside_BS[:, :-1] |= vit_BS[:, 1:]
+    beside_BS[:, 1:] |= vit_BS[:, :-1]
+    return modality_BS.masked_fill(beside_BS & (modality_BS == TEXT), VIT)
 
 
 @dataclass(frozen=True)

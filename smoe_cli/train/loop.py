@@ -26,7 +26,8 @@ from smoe_cli.model.model import ActiveShield, SymbioticModel
 from smoe_cli.model.routing import LayerRouting
 from smoe_cli.plan import Plan
 from smoe_cli.plan.schedule import learning_rate, shield_factor
-from smoe_cli.recipe.models import MODALITIES, LossWeights, Phase, Recipe
+from smoe_cli.recipe.models import LossWeights, Phase, Recipe
+from smoe_cli.recipe.nodes import MODALITIES
 from smoe_cli.train import checkpoint
 from smoe_cli.train.ema import Average
 from smoe_cli.train.losses import Balance, denominators, micro_loss

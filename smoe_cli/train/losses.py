@@ -17,7 +17,8 @@ from torch import Tensor
 
 from smoe_cli.model.model import Outputs
 from smoe_cli.plan import Plan
-from smoe_cli.recipe.models import MODALITIES, LossWeights
+from smoe_cli.recipe.models import LossWeights
+from smoe_cli.recipe.nodes import MODALITIES
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -46,9 +47,10 @@ class Balance:
     """Load balance of each expert group (Fedus et al. 2021, eq. 4), mean over layers, summed over groups (Symbiotic-MoE).
 
     balance_g = E_g · Σ_i f_i · p_i, with f_i the fraction of the group's assignments that expert i received and p_i its mean
-    router probability, over valid tokens of the group. Only p carries gradient. The value reported uses this step's f; the
-    gradient uses the f of the step before, because this step's f is known only after its last micro-batch: the gradient is
-    then the same for every accumulation and number of processes, which no formula on micro-batches gives.
+    router probability (of sigmoid routers its share of the token's scores), over valid tokens of the group. Only p carries
+    gradient. The value reported uses this step's f; the gradient uses the f of the step before, because this step's f is known
+    only after its last micro-batch: the gradient is then the same for every accumulation and number of processes, which no
+    formula on micro-batches gives.
     """
 
     def __init__(self, plan: Plan, device: torch.device):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from smoe_cli.files import write_atomically
 from smoe_cli.plan import Plan
-from smoe_cli.recipe.models import MODALITIES
+from smoe_cli.recipe.nodes import MODALITIES
 
 CAPACITY_FACTOR = 1.25
 USED = 0.1

@@ -17,19 +17,21 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.data.loader import PhaseLoader
-from smoe_cli.data.tokenizer import load_tokenizer
+from smoe_cli.data.special import tokenizer_of
 from smoe_cli.errors import UserError
+from smoe_cli.eval.arc_data import load_arc
+from smoe_cli.eval.bits_data import load_texts
 from smoe_cli.eval.mmlu_data import load_mmlu
 from smoe_cli.eval.ocr_data import load_ocr
 from smoe_cli.eval.results import table
 from smoe_cli.eval.run import evaluate, file_names
 from smoe_cli.files import write_atomically
+from smoe_cli.model.build import build_model
 from smoe_cli.model.inference import draw
 from smoe_cli.model.io import check_manifest, save_model
-from smoe_cli.model.model import build_model
 from smoe_cli.plan import Plan
 from smoe_cli.recipe import Loaded, Recipe
-from smoe_cli.recipe.models import Mmlu, OcrBench
+from smoe_cli.recipe.measures import ArcEasy, BitsPerByte, Mmlu, OcrBench
 from smoe_cli.report import write_report
 from smoe_cli.train import checkpoint, rundir
 from smoe_cli.train.loop import Trainer, graceful_signals
@@ -56,7 +58,7 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
     for name in tracked:
         if find_spec(name) is None:  # Accelerate would leave it out and only log so
             raise UserError(f"training.trackers: `{name}` is not installed", f"pip install 'smoe[{name}]'")
-    tokenizer = load_tokenizer(recipe.model.tokenizer)
+    tokenizer = tokenizer_of(recipe, plan)
     if state.is_main_process:
         _check_data(recipe, plan, tokenizer, state.num_processes)
 
@@ -124,8 +126,12 @@ def _check_data(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerFast, 
     for task in recipe.evaluation.tasks:
         if isinstance(task, Mmlu):
             load_mmlu(Path(task.data), task.shots)
+        elif isinstance(task, ArcEasy):
+            load_arc(Path(task.data), task.split)
         elif isinstance(task, OcrBench):
             load_ocr(Path(task.data))
+        elif isinstance(task, BitsPerByte):
+            load_texts(task, recipe.data.sources)
 
 
 def _decide(folder: Path, resume: str, say: Any) -> Path | None:
@@ -182,7 +188,8 @@ def _conclude(folder: Path, trainer: Trainer, say: Callable[[str], None]) -> Non
     """The last lines: what was reached, where to look, what to try next."""
     results = [json.loads(p.read_text(encoding="utf-8")) for p in (folder / "eval").glob("*.json")]
     for result in sorted((r for r in results if r.get("step") is not None), key=lambda r: (r["step"], r["task"])):
-        say(f"{result['name']} after {result['phase']}: {result['correct']}/{result['total']} = {result['score']:.1%}")
+        found = f"{result['correct']}/{result['total']} = {result['score']:.1%}" if result["score"] is not None else None
+        say(f"{result['name']} after {result['phase']}: {found or format(result['bits_per_byte']['value'], '.3f')}")
     for source, counts in trainer.state.report.items():
         if counts["skipped"]:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in counts["reasons"].items())

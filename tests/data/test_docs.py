@@ -11,7 +11,7 @@ import yaml
 
 from smoe_cli.data.files import is_local
 from smoe_cli.data.loader import PhaseLoader
-from smoe_cli.data.tokenizer import load_tokenizer
+from smoe_cli.data.special import tokenizer_of
 from smoe_cli.errors import UserError
 from smoe_cli.plan import compile_plan
 from smoe_cli.recipe import load
@@ -37,8 +37,8 @@ def page(quiet: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _first_step(recipe_file: str) -> dict[str, int]:
     recipe = load(recipe_file).recipe
-    loader = PhaseLoader(recipe, compile_plan(recipe), 0, load_tokenizer(recipe.model.tokenizer))
-    return next(iter(loader)).counts
+    plan = compile_plan(recipe)
+    return next(iter(PhaseLoader(recipe, plan, 0, tokenizer_of(recipe, plan)))).counts
 
 
 def test_the_page_has_examples() -> None:
@@ -76,6 +76,7 @@ def test_the_error_on_the_page_is_the_error(page: Path) -> None:
     written = yaml.safe_load(Path("own.yaml").read_text())
     written["phases"][0]["mixture"] = {"questions": 1}
     recipe = Recipe.model_validate(written)
+    plan = compile_plan(recipe)
     with pytest.raises(UserError) as caught:
-        next(iter(PhaseLoader(recipe, compile_plan(recipe), 0, load_tokenizer(recipe.model.tokenizer))))
+        next(iter(PhaseLoader(recipe, plan, 0, tokenizer_of(recipe, plan))))
     assert f"    {caught.value.message}\n" in PAGE

@@ -12,7 +12,8 @@ from smoe_cli.data.sample import BadRow
 from smoe_cli.data.tokenizer import load_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.plan import compile_plan
-from smoe_cli.recipe.models import VAE, VIT, BytesTokenizer
+from smoe_cli.recipe.models import BytesTokenizer
+from smoe_cli.recipe.nodes import VAE, VIT
 from tests.helpers import tiny
 
 from .make import picture

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoe_cli.data.batch import KEYS, Row
+from smoe_cli.data.batch import Row
 from smoe_cli.data.documents import Column, Document
 from smoe_cli.data.lanes import MOST_BROKEN, SMALLEST_PIECE, Lane, Stream
 from smoe_cli.data.sample import BadRow, Sample
@@ -20,7 +20,7 @@ from smoe_cli.errors import UserError
 from .make import Listed, picture
 from .test_documents import BUILDER
 
-DOCUMENT, SOURCE = KEYS.index("document"), KEYS.index("source")
+DOCUMENT, SOURCE = len(Column), len(Column) + 1
 TARGETS = Column.TARGETS
 
 
@@ -96,10 +96,11 @@ def test_every_row_is_well_formed(items: list[Sample], length: int) -> None:
     for _ in range(8):
         row = lane.next_row()
         columns = row.columns
-        assert columns.shape == (7, length)
+        assert columns.shape == (9, length)
         used = int((columns[DOCUMENT] >= 0).sum())
         assert used > 0
-        assert (columns[:, used:] == np.array([[0], [-100], [0], [-1], [0], [-1], [-1]])).all(), "padding at the end only"
+        padding = np.array([[0], [-100], [0], [-1], [0], [0], [0], [-1], [-1]])
+        assert (columns[:, used:] == padding).all(), "padding at the end only"
         assert (columns[SOURCE, :used] == 5).all()
         assert sorted(columns[DOCUMENT, :used]) == columns[DOCUMENT, :used].tolist(), "documents are contiguous"
         images = 0

@@ -57,9 +57,11 @@ def test_a_batch_has_the_shapes_and_types_of_the_contract() -> None:
     for step in REFERENCE:
         (batch,) = step.micro_batches
         seen, drawn = len(batch["vit_pixels"]), len(batch["vae_pixels"])
-        for key in ("input_ids", "targets", "modality", "document", "image", "position_ids", "source"):
+        for key in ("input_ids", "targets", "modality", "document", "image", "source"):
             assert batch[key].shape == (ROWS, 64)
             assert batch[key].dtype == torch.int64
+        assert batch["position_ids"].shape == (ROWS, 64, 3)
+        assert batch["position_ids"].dtype == torch.int64
         assert batch["vit_pixels"].shape == (seen, 3, 8, 16)
         assert batch["vae_pixels"].shape == (drawn, 3, 8, 16)
         assert batch["timestep"].shape == batch["vae_source"].shape == (drawn,)

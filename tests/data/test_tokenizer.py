@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from smoe_cli.data.tokenizer import BYTES_VOCAB_SIZE, SPECIALS, SpecialIds, TextEncoder, load_tokenizer, special_ids
+from smoe_cli.data.tokenizer import BYTES_VOCAB_SIZE, SPECIALS, TextEncoder, load_tokenizer, read_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.recipe.models import BytesTokenizer, PretrainedTokenizer
 
@@ -22,7 +22,6 @@ ENCODE = TextEncoder(BYTES)
 def test_vocabulary_is_the_specials_then_the_bytes() -> None:
     assert len(BYTES) == BYTES_VOCAB_SIZE == 261
     assert [BYTES.convert_tokens_to_ids(token) for token in SPECIALS] == [0, 1, 2, 3, 4]
-    assert special_ids(BYTES) == SpecialIds(pad=0, bos=1, eos=2, image=3, image_end=4)
     assert (BYTES.pad_token_id, BYTES.bos_token_id, BYTES.eos_token_id) == (0, 1, 2)
 
 
@@ -57,7 +56,6 @@ def test_saved_tokenizer_loads_with_autotokenizer(tmp_path: Path) -> None:
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     text = "naïve <image> 光 \n\t\x00"
     assert loaded(text).input_ids == BYTES(text).input_ids == TextEncoder(loaded)(text)
-    assert special_ids(loaded) == special_ids(BYTES)
     assert len(loaded) == len(BYTES)
 
 
@@ -82,21 +80,32 @@ def foreign(tmp_path: Path) -> Path:
 
 
 def test_missing_special_tokens_are_added_to_a_pretrained_tokenizer(foreign: Path) -> None:
-    tokenizer = load_tokenizer(PretrainedTokenizer(kind="pretrained", path=str(foreign)))
-    ids = special_ids(tokenizer)
-    assert ids.eos == 6, "its own end token is kept"
-    assert sorted([ids.pad, ids.bos, ids.image, ids.image_end]) == [7, 8, 9, 10]
+    """For a model from scratch, whose embedding is as large as need be."""
+    spec = PretrainedTokenizer(kind="pretrained", path=str(foreign))
+    tokenizer = load_tokenizer(spec)
+    added = [tokenizer.pad_token_id, tokenizer.bos_token_id, *tokenizer.convert_tokens_to_ids(["<image>", "</image>"])]
+    assert tokenizer.eos_token_id == 6, "its own end token is kept"
+    assert sorted(added) == [7, 8, 9, 10]
     assert len(tokenizer) == 11
     tokenizer.save_pretrained(foreign.parent / "again")
     again = load_tokenizer(PretrainedTokenizer(kind="pretrained", path=str(foreign.parent / "again")))
-    assert special_ids(again) == ids
-    assert len(again) == 11
+    assert again.get_vocab() == tokenizer.get_vocab()
+    named = load_tokenizer(spec.model_copy(update={"image_tokens": ("cat", "<|stop|>")}))
+    assert named.convert_tokens_to_ids("cat") == 1, "a token of its vocabulary stays where it is"
+    assert "<|stop|>" in named.get_vocab()
+    assert "<image>" not in named.get_vocab()
+
+
+def test_reading_a_tokenizer_adds_nothing(foreign: Path) -> None:
+    tokenizer = read_tokenizer(str(foreign))
+    assert tokenizer.bos_token is None
+    assert not {"<bos>", "<pad>", "<image>", "</image>"} & tokenizer.get_vocab().keys()
 
 
 def test_pretrained_text_is_not_cut_padded_or_special(foreign: Path) -> None:
     tokenizer = load_tokenizer(PretrainedTokenizer(kind="pretrained", path=str(foreign)))
     assert TextEncoder(tokenizer)("the cat the cat") == [0, 1, 0, 1]
-    assert special_ids(tokenizer).image not in TextEncoder(tokenizer)("the <image>")
+    assert tokenizer.convert_tokens_to_ids("<image>") not in TextEncoder(tokenizer)("the <image>")
 
 
 def test_missing_folder_is_named() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
-from smoe_cli.model.model import backbone_config, build_model
+from smoe_cli.model.backbone import plain_backbone
+from smoe_cli.model.build import build_model
 from smoe_cli.model.routing import Routing
 from smoe_cli.model.surgery import operate
 from smoe_cli.plan import compile_plan
@@ -17,7 +17,9 @@ from tests.helpers import one_group, tiny
 def original(recipe, kernel: str):
     plan = compile_plan(recipe)
     torch.manual_seed(3)
-    return AutoModelForCausalLM.from_config(backbone_config(recipe, plan), experts_implementation=kernel), plan
+    model = plain_backbone(recipe, plan)
+    model.set_experts_implementation(kernel)
+    return model, plan
 
 
 def twin(recipe, kernel: str):

@@ -11,18 +11,20 @@ from PIL import Image
 from torch import Tensor
 
 from smoe_cli.data.images import pixels
-from smoe_cli.data.tokenizer import TextEncoder, load_tokenizer, special_ids
+from smoe_cli.data.special import special_ids
+from smoe_cli.data.tokenizer import TextEncoder, load_tokenizer
 from smoe_cli.errors import UserError
+from smoe_cli.model.build import build_model
 from smoe_cli.model.inference import answer, draw, timesteps
 from smoe_cli.model.mask import Layout
-from smoe_cli.model.model import SymbioticModel, build_model
+from smoe_cli.model.model import SymbioticModel
 from smoe_cli.model.routing import Routing
 from smoe_cli.plan import compile_plan
 from smoe_cli.recipe.models import BytesTokenizer, Sampling
 from tests.helpers import TINY, tiny
 
 TOKENIZER = load_tokenizer(BytesTokenizer(kind="bytes"))
-IDS, ENCODE = special_ids(TOKENIZER), TextEncoder(TOKENIZER)
+IDS, ENCODE = special_ids(TOKENIZER, tiny(), compile_plan(tiny())), TextEncoder(TOKENIZER)
 
 
 @pytest.fixture(params=[("shared", "velocity"), ("sequential", "image")], ids="-".join)
@@ -44,7 +46,7 @@ def full_forward(model: SymbioticModel, batch: dict[str, Tensor], image: Tensor,
     """Hidden states of one unpadded sequence, without any cache."""
     layout = Layout(torch.zeros_like(image), image, noisy)
     return model.backbone.model(
-        inputs_embeds=model.embed(batch),
+        inputs_embeds=model.embed(batch).embeds_BSD,
         attention_mask=model.attention_mask(layout),
         position_ids=position,
         use_cache=False,

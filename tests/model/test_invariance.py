@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from smoe_cli.model.build import build_model
 from smoe_cli.model.latents import LatentInterface, noised, patchify, target_velocity, unpatchify
-from smoe_cli.model.model import ActiveShield, SymbioticModel, build_model
+from smoe_cli.model.model import ActiveShield, SymbioticModel
 from smoe_cli.plan import compile_plan
 from tests.helpers import random_batch, tiny
 
@@ -68,10 +69,11 @@ def test_padding_enters_no_statistic_and_no_loss() -> None:
     assert all(int(layer.counts_ME.sum()) == valid * 2 for layer in out.routing)
     longer = {
         k: torch.nn.functional.pad(v, (0, 9), value={"targets": -100, "document": -1, "image": -1, "source": -1}.get(k, 0))
-        if k in ("input_ids", "targets", "modality", "document", "image", "position_ids", "source")
+        if k in ("input_ids", "targets", "modality", "document", "image", "source")
         else v
         for k, v in batch.items()
     }
+    longer["position_ids"] = torch.nn.functional.pad(batch["position_ids"], (0, 0, 0, 9))
     longer["input_ids"][:, -9:] = 77  # whatever stands in padding
     again = model(longer)
     torch.testing.assert_close(again.text_losses, out.text_losses, rtol=1e-5, atol=1e-4)
@@ -83,7 +85,7 @@ def test_padding_enters_no_statistic_and_no_loss() -> None:
 
 def split_documents(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     """The same documents, one row and one batch each."""
-    token = [k for k in batch if batch[k].shape == batch["input_ids"].shape]
+    token = [k for k in batch if batch[k].shape[:2] == batch["input_ids"].shape]
     parts, image = [], 0
     for row in range(batch["input_ids"].shape[0]):
         for document in range(int(batch["document"][row].max()) + 1):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from smoe_cli.model.model import ActiveShield, SymbioticModel, build_model
+from smoe_cli.model.build import build_model
+from smoe_cli.model.model import ActiveShield, SymbioticModel
 from smoe_cli.model.shield import Shielding
 from smoe_cli.plan import compile_plan
 from tests.helpers import random_batch, tiny

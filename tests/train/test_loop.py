@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from smoe_cli.errors import Failure
-from smoe_cli.model.model import build_model
+from smoe_cli.model.build import build_model
 from smoe_cli.plan import compile_plan
 from smoe_cli.recipe.models import AdamW
 from smoe_cli.train import loop

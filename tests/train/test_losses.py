@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smoe_cli.data.loader import counts_of
-from smoe_cli.model.model import build_model
+from smoe_cli.model.build import build_model
 from smoe_cli.plan import Plan, compile_plan
 from smoe_cli.recipe.models import LossWeights
 from smoe_cli.train.losses import Balance, Denominators, denominators, micro_loss
