@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM
 
-from smoe_cli.model.model import backbone_config
+from smoe_cli.model.backbone import plain_backbone
 from smoe_cli.model.routing import Routing
 from smoe_cli.model.surgery import operate
 from smoe_cli.plan import Plan, compile_plan
@@ -73,7 +72,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
 def build(recipe: Recipe, plan: Plan, args: argparse.Namespace) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(backbone_config(recipe, plan), experts_implementation="grouped_mm").to(args.device)
+    return plain_backbone(recipe, plan).to(args.device)
 
 
 def profile(step: Callable[[], None], device: str) -> str:

@@ -1,164 +1,209 @@
-"""Export of what serves text: a plain transformers checkpoint of the backbone's own family.
+"""Export of what serves text: a plain checkpoint of the backbone's own family, with the experts of the group that serves text.
 
-Only the experts and the router of the group that serves text are kept, with everything that all tokens share. The written
-folder is opened again with plain transformers, and its logits are compared with the model's, before it gets its name.
+A multimodal family keeps its vision encoder and sees images with it; one that has a pool of experts for images keeps the group
+that serves them, too.
 """
 
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers import GenerationConfig, PretrainedConfig
 
-from smoe_cli.convert.card import Provenance, card
-from smoe_cli.convert.verify import Check, verify
+from smoe_cli.convert.assembly import BACKBONE, Plain, only
+from smoe_cli.convert.card import Facts, write_card
+from smoe_cli.convert.limits import part_limits
+from smoe_cli.convert.options import Options, Report, check_new, new_folder
+from smoe_cli.convert.plain import Written, write_plain
+from smoe_cli.convert.reading import Reader
+from smoe_cli.convert.source import copy_processing, weight_hashes
+from smoe_cli.convert.verify import Check, compare, encode, loads, logits, opened, round_to, wants_logits
+from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import Failure, UserError
-from smoe_cli.eval.provenance import versions
-from smoe_cli.eval.targets import check_folder, writing
-from smoe_cli.files import sha256
-from smoe_cli.model.anatomy import Anatomy, anatomy_of
-from smoe_cli.model.io import atomic_folder, load_model
-from smoe_cli.model.model import SymbioticModel
+from smoe_cli.model.backbone import backbone_config
+from smoe_cli.model.io import NAMES, Opened, load_model, open_folder
 from smoe_cli.plan import GroupPlan, Plan
+from smoe_cli.recipe.models import Shared
 
-BACKBONE = "backbone."
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-@dataclass(frozen=True)
-class Selection:
-    """kept: tensors under the names of the family's own model; dropped: names of the others in ours."""
-
-    kept: dict[str, Tensor]
-    dropped: tuple[str, ...]
-
-
-def export_understanding(source: Path, out: Path) -> Provenance:
+def to_understanding(source: Path, out: Path, options: Options) -> Report:
     """Write the export of the model folder `source` to the new folder `out`, whole or not at all.
 
-    Raises UserError when `out` exists and is not empty, when it cannot be written or when the model has no text group, and
-    Failure when the written folder does not give the model's logits.
+    Raises UserError when `out` is not new or the family cannot hold what serves text, and Failure when the written folder does
+    not give the model's logits.
     """
-    if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is not empty", "choose a new folder")
-    check_folder(out.absolute().parent, out)
-    model, tokenizer, loaded, plan = load_model(source)
-    group = text_group(plan)
-    selection = select(model, group)
-    plain = build(model, selection, group, tokenizer)
-    with writing(out), atomic_folder(out) as work, quiet():
-        plain.save_pretrained(work)
+    check_new(out)
+    model = open_folder(source)
+    backbone, plan = model.plan.source.backbone, model.plan
+    refuse(model)
+    groups = kept_groups(plan)
+    assembly = selection(model, groups)
+    tokenizer = read_tokenizer(str(source))
+    with new_folder(out) as work:
+        config = plain_config(model, groups, tokenizer)
+        config.save_pretrained(work)
+        written = write_plain(work, Reader(model.checkpoint), backbone, assembly, options)
+        config.dtype = NAMES[written.dtype]
+        config.architectures = [_class_name(backbone.family, config, loads(backbone))]
+        config.save_pretrained(work)
         tokenizer.save_pretrained(work)
-        check: Check = verify(work, model, tokenizer, plain.state_dict())
-        provenance = Provenance(
-            recipe=loaded.recipe.name,
-            family=model.backbone.config.model_type,
-            source_sha256=sha256(source / "model.safetensors"),
-            group=group,
-            experts=sum(other.size for other in plan.groups),
-            kept=sum(tensor.numel() for tensor in plain.parameters()),
-            dropped={name: parameter.numel() for name, parameter in model.named_parameters() if name in set(selection.dropped)},
+        copy_processing(source, work)
+        if not (work / "generation_config.json").exists():
+            GenerationConfig(do_sample=False, **_tokens(tokenizer)).save_pretrained(work)
+        check = _verified(model, work, written, tokenizer, options)
+        used = {name for plain in assembly.values() for name in plain.sources}
+        report = Report(
+            target="understanding",
+            family=backbone.family,
+            parameters=written.parameters,
+            nbytes=written.nbytes,
+            files=len(written.files),
             check=check,
-            versions=versions(),
+            left_out=left_out(model, used),
+            notes=_notes(plan, groups),
         )
-        readme = work / "README.md"
-        readme.write_text(card(provenance), encoding="utf-8")
-        for file in work.iterdir():  # safetensors makes files that only their owner can read
-            file.chmod(readme.stat().st_mode)
-    return provenance
+        write_card(work / "README.md", Facts(model.loaded, plan, report, weight_hashes(source), loads(backbone)))
+    return report
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' own progress bars."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+def refuse(model: Opened) -> None:
+    """Raise UserError when the family's own class cannot do what the model does for text."""
+    spec, where = model.loaded.recipe.model, model.folder
+    family = model.plan.source.backbone.family
+    if spec.backbone.upcycle is not None:
+        raise UserError(
+            f"{where}: a plain `{family}` is dense and has no place for the experts of an upcycled model",
+            "load it with AutoModelForCausalLM after `import smoe_cli`",
+        )
+    if any(model.plan.promoted):
+        raise UserError(
+            f"{where}: a plain `{family}` has no experts that are always on, as the promoted ones of this model are",
+            "load it with AutoModelForCausalLM after `import smoe_cli`, or go back with `--to original`",
+        )
 
 
-def text_group(plan: Plan) -> GroupPlan:
-    """The expert group that serves text. Raises UserError when none does."""
+def kept_groups(plan: Plan) -> dict[int, GroupPlan]:
+    """{pool of the family: the group whose experts it gets}. Raises UserError when nothing serves text, or a family with a pool
+    for each modality would be left with pools of different sizes."""
     if "text" not in plan.group_of:
         raise UserError("no expert group of this model serves text, so there is nothing to export")
-    return plan.groups[plan.group_of["text"]]
+    text = plan.groups[plan.group_of["text"]]
+    anatomy = plan.source.backbone.anatomy
+    if len(anatomy.pools) == 1:
+        return {0: text}
+    kept = {text.pool: text}
+    for pool, modalities in enumerate(anatomy.pool_modalities):
+        for modality in modalities:
+            group = plan.groups[plan.group_of[modality]] if modality in plan.group_of else None
+            if group is not None and group.pool == pool:
+                kept[pool] = group
+    if len(kept) < len(anatomy.pools):
+        lost = ", ".join(m for pool, ms in enumerate(anatomy.pool_modalities) if pool not in kept for m in ms)
+        raise UserError(f"no expert group of this model fills the family's experts for {lost}")
+    if len({group.size for group in kept.values()}) > 1:
+        sizes = ", ".join(f"`{group.name}` {group.size}" for group in kept.values())
+        raise UserError(
+            f"a plain `{plan.source.backbone.family}` has as many experts for text as for images, this model has {sizes}",
+            "load it with AutoModelForCausalLM after `import smoe_cli`",
+        )
+    return kept
 
 
-def select(model: SymbioticModel, group: GroupPlan) -> Selection:
-    """Sort every tensor of the model into kept (renamed) and dropped."""
-    anatomy = anatomy_of(model.backbone.config.model_type)
-    kept: dict[str, Tensor] = {}
-    dropped: list[str] = []
-    for name, parameter in model.named_parameters():
-        plain = plain_name(name, group.name, anatomy)
-        if plain is None:
-            dropped.append(name)
-        elif "text" not in model.recipe.model.shared.modalities and plain.endswith(f"{anatomy.shared}.down_proj.weight"):
-            kept[plain] = torch.zeros_like(parameter)  # text skips the shared experts, which the family's own block cannot
-        else:
-            kept[plain] = parameter.detach()
-    return Selection(kept, tuple(dropped))
+def selection(model: Opened, groups: dict[int, GroupPlan]) -> dict[str, Plain]:
+    """Every tensor of the plain model. Shared experts that text does not pass become zeros, which add nothing."""
+    backbone, shared = model.plan.source.backbone, model.loaded.recipe.model.shared
+    assembly = only(backbone, groups, frozenset(model.checkpoint.entries))
+    skipped = shared == "none" or (isinstance(shared, Shared) and "text" not in shared.modalities)
+    for name, plain in assembly.items():
+        part = backbone.part(name)
+        whole = shared == "none" and part.kind in ("shared", "shared_gate")
+        if whole or (skipped and part.kind == "shared" and part.tail.startswith("down_proj")):
+            assembly[name] = Plain(plain.shape)
+        elif plain.whole is None and plain.rows is None:
+            raise Failure(f"`{name}` of a plain `{backbone.family}` has no source in this model", "this is a bug in smoe")
+    return assembly
 
 
-def plain_name(name: str, group: str, anatomy: Anatomy) -> str | None:
-    """The name of one of our tensors in the family's own model; None for what serves other groups, images and latents.
+def plain_config(model: Opened, groups: dict[int, GroupPlan], tokenizer: Any) -> PretrainedConfig:
+    """The backbone's config with the number of experts that is left and with a cache.
 
-    `backbone.model.layers.0.mlp.router.text.weight` → `model.layers.0.mlp.gate.weight`.
+    Raises UserError when the family's limit to groups of experts cannot say what this model does.
     """
-    if not name.startswith(BACKBONE):
-        return None
-    name = name.removeprefix(BACKBONE)
-    for ours, theirs in (("router", anatomy.router), ("experts", anatomy.experts)):
-        before, found, after = name.partition(f".{anatomy.block}.{ours}.")
-        if found:
-            owner, _, tensor = after.partition(".")
-            return f"{before}.{anatomy.block}.{theirs}.{tensor}" if owner == group else None
-    return name
+    backbone = model.plan.source.backbone
+    config = copy.deepcopy(backbone_config(backbone.config))
+    text = config.get_text_config()
+    setattr(text, backbone.anatomy.num_experts, next(iter(groups.values())).size)
+    if limits := part_limits(backbone, groups[0]):
+        for key, value in limits.items():
+            setattr(text, key, value)
+    for part in (config, text):
+        part.use_cache = True
+    if model.loaded.recipe.model.backbone.scratch is not None:
+        for key, token in _tokens(tokenizer).items():
+            setattr(config, key, token)
+    return config
 
 
-def build(model: SymbioticModel, selection: Selection, group: GroupPlan, tokenizer: Any) -> PreTrainedModel:
-    """The family's own model with the kept tensors. Raises Failure unless they are exactly its parameters."""
-    anatomy = anatomy_of(model.backbone.config.model_type)
-    config = plain_config(model.backbone.config, anatomy, group, tokenizer)
-    training = model.recipe.training
-    plain = AutoModelForCausalLM.from_config(
-        config, dtype=torch.float32, attn_implementation=training.attention, experts_implementation=training.experts
-    )
-    own = dict(plain.named_parameters())
-    if problems := [*_differences(own, selection.kept)]:
-        raise Failure(f"the export does not fit {type(plain).__name__}: {'; '.join(problems[:5])}", "this is a bug in smoe")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(selection.kept[name])
-    tokens = {token: getattr(tokenizer, token) for token in SPECIAL_TOKENS}
-    plain.generation_config = GenerationConfig(do_sample=False, **tokens)
-    return plain.eval()
+def left_out(model: Opened, used: set[str]) -> dict[str, int]:
+    """Parameters left out, by part: `experts.<group>`, `router.<group>`, `shared_expert`, `vision`, `projector`, `latents`."""
+    parts: Counter[str] = Counter()
+    for name, entry in model.checkpoint.entries.items():
+        if name not in used:
+            parts[_part(name)] += prod(entry.shape)
+    return dict(parts)
 
 
-def plain_config(config: PretrainedConfig, anatomy: Anatomy, group: GroupPlan, tokenizer: Any) -> PretrainedConfig:
-    """The backbone's config with the number of experts that is left, the tokenizer's special tokens, and a cache."""
-    plain = copy.deepcopy(config)
-    setattr(plain, anatomy.num_experts, group.size)
-    plain.use_cache = True
-    for token in SPECIAL_TOKENS:
-        setattr(plain, token, getattr(tokenizer, token))
-    return plain
+def _part(name: str) -> str:
+    words = name.split(".")
+    for word in ("router", "experts"):
+        if name.startswith(BACKBONE) and word in words:
+            return f"{word}.{words[words.index(word) + 1]}"
+    return next((word for word in words if word.startswith("shared_expert")), words[0])
 
 
-def _differences(own: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> list[str]:
-    missing = [f"`{name}` is missing" for name in own if name not in kept]
-    excess = [f"`{name}` has no place" for name in kept if name not in own]
-    reshaped = [f"`{name}` has another shape" for name in own if name in kept and own[name].shape != kept[name].shape]
-    return missing + excess + reshaped
+def _notes(plan: Plan, groups: dict[int, GroupPlan]) -> tuple[str, ...]:
+    experts = plan.source.backbone.pool_sizes
+    notes = [
+        f"experts of group `{group.name}`: {group.size} of {experts[pool]} a layer, renumbered from 0"
+        for pool, group in groups.items()
+    ]
+    vit = plan.groups[plan.group_of["vit"]] if "vit" in plan.group_of else None
+    if vit is not None and vit not in groups.values():
+        notes.append(f"group `{vit.name}`, which serves images in this model, is left out: images are read by the text group")
+    return tuple(notes)
+
+
+def _tokens(tokenizer: Any) -> dict[str, int | None]:
+    return {token: getattr(tokenizer, token) for token in SPECIAL_TOKENS}
+
+
+def _class_name(family: str, config: PretrainedConfig, auto: str) -> str:
+    """The name of the family's own class."""
+    import transformers
+
+    return str(getattr(transformers, auto)._model_mapping[type(config)].__name__)
+
+
+def _verified(model: Opened, work: Path, written: Written, tokenizer: Any, options: Options) -> Check:
+    """The folder as transformers opens it gives the logits of the model for text, and its tokenizer the same tokens."""
+    reader = read_tokenizer(str(work))
+    inputs = encode(tokenizer)
+    if any(not torch.equal(a, b) for a, b in zip(inputs, encode(reader), strict=True)):
+        raise Failure("the written tokenizer encodes text differently")
+    tensors = len(written.checkpoint.entries)
+    reason = wants_logits(options.verify, model.plan.parameters.total)
+    if reason is not None:
+        return Check(tensors, reason=reason)
+    split = load_model(model.folder)[0].backbone
+    round_to(split, options.dtype)
+    ours = logits(split, inputs)
+    del split
+    plain = opened(loads(model.plan.source.backbone), work, model.loaded.recipe)
+    return Check(tensors, *compare(ours, logits(plain, inputs)))

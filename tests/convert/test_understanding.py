@@ -1,75 +1,61 @@
-"""Promise 8: the understanding export loads in plain transformers, without this package, and gives the same logits."""
+"""Promise 8: the understanding export is a plain checkpoint of the family, and gives the same logits."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from smoe_cli.convert import understanding
-from smoe_cli.convert.understanding import export_understanding, plain_name, select, text_group
-from smoe_cli.errors import Failure, UserError
-from smoe_cli.model.anatomy import anatomy_of
+from smoe_cli.convert.options import Options
+from smoe_cli.convert.symbiotic import to_symbiotic
+from smoe_cli.convert.understanding import to_understanding
+from smoe_cli.errors import UserError
+from smoe_cli.families import ANATOMIES
 from smoe_cli.model.io import load_model
-from tests.eval.folders import READING_ONLY, build, write_model
+from tests.convert.make import POOLS, SPLIT, convert, detached, recipe_data, some_ids, write_profile, write_recipe
+from tests.eval.folders import READING_ONLY, write_model
+from tests.families.tiny import write_checkpoint
 from tests.helpers import one_group, tiny
 
-TEXT = "Promises, each a test: 光 42.\n"
-
-READER = """
-import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "smoe_cli":
-            raise ImportError("this package is not here")
-sys.meta_path.insert(0, Blocked())
-try:
-    import smoe_cli
-    raise SystemExit("smoe_cli could be imported")
-except ImportError:
-    pass
-import torch
-from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
-folder, out, experts, text = sys.argv[1:]
-model = AutoModelForCausalLM.from_pretrained(folder, experts_implementation=experts)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-for parameter in model.parameters():
-    parameter.data = parameter.data.clone()  # off the file's mapping: rounding depends on the address
-input_ids = torch.tensor([tokenizer.encode(text)])
-with torch.inference_mode():
-    save_file({"input_ids": input_ids, "logits": model(input_ids).logits}, out)
-print(type(model).__module__, model.dtype, model.generation_config.eos_token_id)
-"""
-
-
-def logits(model: Any, input_ids: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        return model.backbone(input_ids=input_ids).logits
-
-
-@pytest.mark.parametrize("experts", ["grouped_mm", "eager"])
-def test_loads_without_this_package_and_gives_the_same_logits(tmp_path: Path, experts: str) -> None:
-    source = write_model(tmp_path / "model", tiny(**{"training.experts": experts}))
-    facts = export_understanding(source, tmp_path / "out")
-    assert facts.check.difference == 0
-    command = [sys.executable, "-c", READER, str(tmp_path / "out"), str(tmp_path / "logits"), experts, TEXT]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert result.stdout.split() == ["transformers.models.qwen2_moe.modeling_qwen2_moe", "torch.float32", "2"]
-    read = load_file(tmp_path / "logits")
-    model, tokenizer, _, _ = load_model(source)
-    assert read["input_ids"].tolist() == [tokenizer.encode(TEXT)]
-    assert torch.equal(read["logits"], logits(model, read["input_ids"]))
-
-
+MOUNTED = {"name": "vae", "modalities": ["vae"], "experts": 8, "mount": {"group": "vit"}}
 SKIPPED = {"model.shared": {"intermediate_size": 24, "modalities": ["vit", "vae"]}}
+
+
+def text_logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=some_ids(), use_cache=False).logits
+
+
+def plain(folder: Path, family: str, **kernels: Any) -> Any:
+    auto = AutoModelForImageTextToText if ANATOMIES[family].multimodal else AutoModelForCausalLM
+    model, info = auto.from_pretrained(folder, output_loading_info=True, **kernels)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return detached(model)
+
+
+@pytest.mark.parametrize("family", [family for family in ANATOMIES if family != "ernie4_5_vl_moe"])
+def test_every_family_gives_the_same_logits(tmp_path: Path, family: str) -> None:
+    _, folder = convert(tmp_path, family, Options(verify="tensors"))
+    report = to_understanding(folder, tmp_path / "out", Options())
+    assert report.check.difference == 0
+    assert report.check.tokens > 100
+    model = plain(tmp_path / "out", family)
+    ours = load_model(folder)[0]
+    assert torch.equal(text_logits(model), text_logits(ours.backbone))
+    assert model.config.architectures == [type(model).__name__]
+    size = ours.plan.groups[0].size
+    assert getattr(model.config.get_text_config(), ANATOMIES[family].num_experts) == size
+    kept = sum(p.numel() for p in model.parameters())
+    fixed = sum(b.numel() for n, b in ours.named_buffers() if n.endswith("correction_bias") and ".understanding." in n)
+    left = sum(report.left_out.values())
+    lost = sum(b.numel() for n, b in ours.named_buffers() if n.endswith("correction_bias") and ".generation." in n)
+    assert kept + left == sum(p.numel() for p in ours.parameters()) + lost
+    assert report.parameters == kept + fixed
 
 
 @pytest.mark.parametrize(
@@ -85,121 +71,156 @@ SKIPPED = {"model.shared": {"intermediate_size": 24, "modalities": ["vit", "vae"
     ],
     ids=["split", "tied", "split by layer", "text skips the shared experts", "eager", "one group", "no drawing"],
 )
-def test_logits_are_equal_bit_for_bit(tmp_path: Path, recipe: Any) -> None:
+def test_models_from_scratch(tmp_path: Path, recipe: Any) -> None:
     source = write_model(tmp_path / "model", recipe)
-    facts = export_understanding(source, tmp_path / "out")
-    assert facts.check.difference == 0
-    model, tokenizer, _, plan = load_model(source)
-    plain = AutoModelForCausalLM.from_pretrained(
-        tmp_path / "out", attn_implementation=recipe.training.attention, experts_implementation=recipe.training.experts
-    )
-    assert plain.config.num_experts == text_group(plan).size
-    for parameter in plain.parameters():
-        parameter.data = parameter.data.clone()  # off the file's mapping: rounding depends on the address
-    input_ids = torch.tensor([tokenizer.encode(TEXT)])
+    report = to_understanding(source, tmp_path / "out", Options())
+    assert report.check.difference == 0
+    kernels = {"attn_implementation": recipe.training.attention, "experts_implementation": recipe.training.experts}
+    model = plain(tmp_path / "out", "qwen2_moe", **kernels)
+    assert torch.equal(text_logits(model), text_logits(load_model(source)[0].backbone))
+    assert model.config.use_cache
+    assert (model.config.bos_token_id, model.config.eos_token_id) == (1, 2)
+    assert model.generate(torch.tensor([[1, 100, 101]]), max_new_tokens=5).shape[1] <= 8
+
+
+def test_files_have_the_familys_names(tmp_path: Path) -> None:
+    """Those that the checkpoint has, so that other libraries read them too."""
+    checkpoint, folder = convert(tmp_path, "qwen3_moe")
+    to_understanding(folder, tmp_path / "out", Options())
+    own, exported = (load_file(f / "model.safetensors") for f in (checkpoint, tmp_path / "out"))
+    assert exported.keys() == {name for name in own if not any(f".experts.{e}." in name for e in (5, 6, 7))}
+    for new, old in enumerate((0, 2, 3, 5, 7)):
+        name = "model.layers.1.mlp.experts.{}.up_proj.weight"
+        assert torch.equal(exported[name.format(new)], own[name.format(old)])
+    assert torch.equal(exported["model.layers.1.mlp.gate.weight"], own["model.layers.1.mlp.gate.weight"][[0, 2, 3, 5, 7]])
+
+
+def test_selection_biases_are_sliced(tmp_path: Path) -> None:
+    checkpoint, folder = convert(tmp_path, "glm4_moe")
+    to_understanding(folder, tmp_path / "out", Options())
+    name = "model.layers.1.mlp.gate.e_score_correction_bias"
+    own, exported = (load_file(f / "model.safetensors")[name] for f in (checkpoint, tmp_path / "out"))
+    assert torch.equal(exported, own[[0, 2, 3, 5, 7]])
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl_moe", "glm4v_moe", "qwen3_5_moe"])
+def test_multimodal_exports_see(tmp_path: Path, family: str) -> None:
+    """The text group also serves images here, so an image gives the logits that the split model gives."""
+    _, folder = convert(tmp_path, family, Options(verify="tensors"))
+    to_understanding(folder, tmp_path / "out", Options(verify="tensors"))
+    model, ours = plain(tmp_path / "out", family), load_model(folder)[0]
+    config = model.config
+    spec = config.vision_config
+    rows = columns = 2 * spec.spatial_merge_size
+    pixels = torch.randn(rows * columns, 3 * spec.temporal_patch_size * spec.patch_size**2, generator=torch.manual_seed(0))
+    image = [config.image_token_id] * (rows * columns // spec.spatial_merge_size**2)
+    first, last = ours.plan.source.backbone.image_tokens or (0, 0)
+    ids = torch.tensor([[7, 8, first, *image, last, 9, 10, 11]])
+    batch = {
+        "input_ids": ids,
+        "pixel_values": pixels,
+        "image_grid_thw": torch.tensor([[1, rows, columns]]),
+        "mm_token_type_ids": (ids == config.image_token_id).int(),
+    }
     with torch.inference_mode():
-        assert torch.equal(plain(input_ids).logits, logits(model, input_ids))
-    assert facts.kept + sum(facts.dropped.values()) == sum(p.numel() for p in model.parameters())
+        seen = model(**batch, use_cache=False).logits
+        assert torch.equal(seen, ours.backbone(**batch, use_cache=False).logits)
+        other = model(**{**batch, "pixel_values": pixels + 1}, use_cache=False).logits
+    assert not torch.equal(seen[:, -3:], other[:, -3:])
 
 
-def test_generates_with_plain_transformers(tmp_path: Path) -> None:
-    export_understanding(write_model(tmp_path / "model"), tmp_path / "out")
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert plain.config.use_cache
-    new = plain.generate(torch.tensor([[1, 100, 101]]), max_new_tokens=5)
-    assert new.shape[1] <= 8
+def test_ernie_keeps_the_groups_of_both_pools(tmp_path: Path) -> None:
+    """They take all experts of their pools here, so the export is the checkpoint."""
+    groups = [POOLS[0], {**POOLS[1], "experts": 8, "select": "rest"}, MOUNTED]
+    checkpoint, folder = convert(tmp_path, "ernie4_5_vl_moe", **{"model.groups": groups})
+    report = to_understanding(folder, tmp_path / "out", Options())
+    assert report.check.difference == 0
+    assert set(report.left_out) == {"experts.vae", "router.vae", "latents"}
+    own, exported = (load_file(f / "model.safetensors") for f in (checkpoint, tmp_path / "out"))
+    assert own.keys() == exported.keys()
+    assert all(torch.equal(own[name], exported[name]) for name in own)
 
 
-def test_kept_and_dropped_are_all_there_is() -> None:
-    model, _ = build(tiny())
-    selection = select(model, text_group(model.plan))
-    names = {name for name, _ in model.named_parameters()}
-    assert set(selection.dropped) < names
-    assert len(selection.kept) + len(selection.dropped) == len(names)
-    assert all(".generation." in name or name.split(".")[0] in ("vision", "projector", "latents") for name in selection.dropped)
-    router = selection.kept["model.layers.1.mlp.gate.weight"]
-    assert torch.equal(router, model.backbone.model.layers[1].mlp.router["understanding"].weight)
+def test_ernie_with_pools_of_different_sizes(tmp_path: Path) -> None:
+    _, folder = convert(tmp_path, "ernie4_5_vl_moe", Options(verify="tensors"))
+    with pytest.raises(UserError, match="as many experts for text as for images, this model has `text` 8, `vit` 6"):
+        to_understanding(folder, tmp_path / "out", Options())
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        ("backbone.model.layers.3.mlp.router.text.weight", "model.layers.3.mlp.gate.weight"),
-        ("backbone.model.layers.3.mlp.experts.text.gate_up_proj", "model.layers.3.mlp.experts.gate_up_proj"),
-        ("backbone.model.layers.3.mlp.router.text-2.weight", None),
-        ("backbone.model.layers.3.mlp.shared_expert.up_proj.weight", "model.layers.3.mlp.shared_expert.up_proj.weight"),
-        ("backbone.lm_head.weight", "lm_head.weight"),
-        ("vision.layernorm.weight", None),
-        ("latents.norm.weight", None),
-    ],
-)
-def test_names(ours: str, theirs: str | None) -> None:
-    assert plain_name(ours, "text", anatomy_of("qwen2_moe")) == theirs
+def test_a_group_for_images_is_named_when_it_is_left_out(tmp_path: Path) -> None:
+    groups = [
+        {"name": "text", "modalities": ["text"], "experts": 4, "select": "first"},
+        {"name": "vit", "modalities": ["vit"], "experts": 2, "select": "last"},
+        {"name": "vae", "modalities": ["vae"], "experts": 2},
+    ]
+    _, folder = convert(tmp_path, "qwen3_vl_moe", Options(verify="tensors"), **{"model.groups": groups})
+    report = to_understanding(folder, tmp_path / "out", Options())
+    assert any("`vit`, which serves images in this model, is left out" in note for note in report.notes)
+    assert {"experts.vit", "experts.vae"} <= set(report.left_out)
 
 
-def test_card_says_what_it_is_and_what_is_gone(tmp_path: Path) -> None:
-    export_understanding(write_model(tmp_path / "model"), tmp_path / "out")
+def test_a_family_without_its_shared_experts(tmp_path: Path) -> None:
+    """`shared: none` becomes shared experts that add nothing."""
+    changes = {"model.shared": "none", "phases": [{**p, "shields": []} for p in recipe_data("qwen2_moe", tmp_path)["phases"]]}
+    _, folder = convert(tmp_path, "qwen2_moe", **changes)
+    assert to_understanding(folder, tmp_path / "out", Options()).check.difference == 0
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    assert not any(tensor.any() for name, tensor in tensors.items() if "shared_expert" in name)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_types(tmp_path: Path, dtype: str) -> None:
+    _, folder = convert(tmp_path, "qwen3_moe", Options(verify="tensors"))
+    assert to_understanding(folder, tmp_path / "out", Options(dtype=dtype)).check.difference == 0
+    torch_dtype = {"BF16": torch.bfloat16, "F16": torch.float16}[dtype]
+    assert plain(tmp_path / "out", "qwen3_moe").dtype == torch_dtype
+
+
+def test_promoted(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint("olmoe", tmp_path / "checkpoint")
+    changes: dict[str, Any] = {
+        "model.shared": {"promote": 1},
+        "model.profile": str(write_profile(tmp_path / "profile.json", checkpoint)),
+        "model.groups": [{**SPLIT[0], "experts": 4, "select": "most-activated"}, SPLIT[1]],
+    }
+    to_symbiotic(write_recipe(tmp_path / "r.yaml", "olmoe", checkpoint, **changes), tmp_path / "symbiotic", Options())
+    with pytest.raises(UserError, match="no experts that are always on"):
+        to_understanding(tmp_path / "symbiotic", tmp_path / "out", Options())
+
+
+def test_upcycled(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint("llama", tmp_path / "checkpoint")
+    groups = [{"name": "all", "modalities": ["text", "vit", "vae"], "experts": 4}]
+    changes = {"model.backbone": {"upcycle": {"from": str(checkpoint), "experts": 4}}, "model.groups": groups}
+    to_symbiotic(write_recipe(tmp_path / "r.yaml", "qwen2_moe", checkpoint, **changes), tmp_path / "symbiotic", Options())
+    with pytest.raises(UserError, match="a plain `llama` is dense"):
+        to_understanding(tmp_path / "symbiotic", tmp_path / "out", Options())
+
+
+def test_the_card_says_what_it_is_and_what_is_gone(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "model")
+    to_understanding(source, tmp_path / "out", Options())
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["files"]["model.safetensors"]["sha256"] in card
+    manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
     for words in (
+        manifest["files"]["model.safetensors"]["sha256"],
         "Recipe: `tiny`",
-        "experts 0, 2–3, 5 of every layer",
+        "| `understanding` | text, vit | 4 | 0, 2–3, 5 |",
         "| `experts.generation` |",
         "| `vision` |",
         "bit for bit",
+        "without the package that wrote it",
     ):
         assert words in card
 
 
-def test_only_into_a_new_folder(tmp_path: Path) -> None:
-    source = write_model(tmp_path / "model")
-    (tmp_path / "out").mkdir()
-    export_understanding(source, tmp_path / "out")  # an empty one will do
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    for out in (tmp_path / "out", source / "smoe.yaml"):
-        with pytest.raises(UserError, match="exists and is not empty"):
-            export_understanding(source, out)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
-
-
-@pytest.mark.parametrize("part", ["weights", "tokenizer"])
-def test_what_does_not_pass_the_check_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    """Damage between writing and reading back: the export must fail by name, and OUT must not exist."""
-    source = write_model(tmp_path / "model")
-    original = understanding.verify
-
-    def damage(folder: Path, *arguments: Any) -> Any:
-        if part == "weights":
-            tensors = load_file(folder / "model.safetensors")
-            tensors["model.layers.0.mlp.experts.1.up_proj.weight"] += 1e-3
-            save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        else:
-            file = folder / "tokenizer.json"
-            tokenizer = json.loads(file.read_text(encoding="utf-8"))
-            vocabulary = tokenizer["model"]["vocab"]
-            vocabulary["a"], vocabulary["e"] = vocabulary["e"], vocabulary["a"]
-            file.write_text(json.dumps(tokenizer), encoding="utf-8")
-        return original(folder, *arguments)
-
-    monkeypatch.setattr(understanding, "verify", damage)
-    with pytest.raises(Failure, match="gate_up_proj" if part == "weights" else "tokenizer encodes"):
-        export_understanding(source, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_a_model_without_a_text_group() -> None:
-    plan = build(tiny())[0].plan
-    import dataclasses
-
-    with pytest.raises(UserError, match="no expert group of this model serves text"):
-        text_group(dataclasses.replace(plan, group_of={"vae": 1}))
-
-
-def test_a_damaged_source_is_refused(tmp_path: Path) -> None:
-    source = write_model(tmp_path / "model")
-    data = bytearray((source / "model.safetensors").read_bytes())
-    data[-1] ^= 1
-    (source / "model.safetensors").write_bytes(data)
-    with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
-        export_understanding(source, tmp_path / "out")
+def test_tokenizer_and_processor_files_are_carried(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint("qwen3_vl_moe", tmp_path / "checkpoint")
+    (checkpoint / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
+    to_symbiotic(
+        write_recipe(tmp_path / "r.yaml", "qwen3_vl_moe", checkpoint), tmp_path / "symbiotic", Options(verify="tensors")
+    )
+    to_understanding(tmp_path / "symbiotic", tmp_path / "out", Options(verify="tensors"))
+    for name in ("preprocessor_config.json", "generation_config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (checkpoint / name).read_bytes()
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
