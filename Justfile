@@ -26,7 +26,7 @@ check:
     mypy
     lint-imports
     smoe schema --check
-    smoe validate recipes/*.yaml
+    smoe validate recipes/*.yaml recipes/*/*.yaml
     pytest
 
 # side-by-side timings; the last line of each is a ratio

@@ -22,7 +22,8 @@ COMMANDS = {
     "eval": "Measure a model or a run.",
     "generate": "Draw images from captions, or answer about an image.",
     "report": "Make one HTML page of a run.",
-    "convert": "Convert a model to a plain Hugging Face checkpoint.",
+    "profile": "Count how a pretrained model uses its experts.",
+    "convert": "Convert between Hugging Face checkpoints and models of a recipe.",
     "schema": "Write the JSON Schema that editors check recipes with.",
 }
 """Each is the `command` of the module of its name in this folder."""

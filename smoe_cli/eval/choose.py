@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from smoe_cli.errors import UserError
-from smoe_cli.recipe.models import EvalTask, Mmlu, OcrBench, Recipe, RenderedOcr, RenderedText
+from smoe_cli.recipe.measures import ArcEasy, BitsPerByte, EvalTask, Mmlu, OcrBench, RenderedOcr
+from smoe_cli.recipe.models import PythonDocs, Recipe, RenderedText
 
-TASKS = ("mmlu", "ocrbench", "rendered-ocr")
-HUB = {"mmlu": "cais/mmlu", "ocrbench": "echo840/OCRBench"}
-"""Tasks that read data, and where the hub has them."""
+TASKS = ("mmlu", "arc-easy", "ocrbench", "rendered-ocr", "bits-per-byte")
+TEXT_TASKS = ("mmlu", "arc-easy", "bits-per-byte")
+"""Tasks that a plain language model can do."""
+HUB = {"mmlu": "cais/mmlu", "arc-easy": "allenai/ai2_arc", "ocrbench": "echo840/OCRBench"}
+"""Tasks that need data, and where the hub has them."""
+READING = (*HUB, "bits-per-byte")
+"""Tasks that read data, `bits-per-byte` if it is given any."""
 
 
 def parse_tasks(text: str) -> list[str]:
@@ -27,7 +32,7 @@ def parse_tasks(text: str) -> list[str]:
 
 def parse_data(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """`--data` values → {task: path}. A bare path goes to the only task that reads data. Raises UserError on what fits none."""
-    reading = [name for name in names if name in HUB]
+    reading = [name for name in names if name in READING]
     found: dict[str, str] = {}
     for value in values:
         task, equals, path = value.partition("=")
@@ -37,10 +42,10 @@ def parse_data(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
                 raise UserError(f"--data {value}: {problem}", " ".join(f"--data {name}=PATH" for name in reading) or None)
             task, path = reading[0], value
         elif task not in TASKS:
-            raise UserError(f"--data: no task `{task}`", _nearest(task, tuple(HUB)))
+            raise UserError(f"--data: no task `{task}`", _nearest(task, READING))
         if not path.strip():
             raise UserError(f"--data {value}: the path is empty", f"pass --data {task}=PATH")
-        if task not in HUB:
+        if task not in READING:
             raise UserError(f"--data: task `{task}` reads no data: it draws what the model's recipe says")
         if task not in reading:
             raise UserError(f"--data: task `{task}` is not among those asked for ({', '.join(names)})")
@@ -79,9 +84,29 @@ def choose(
     return [_adjusted(task, given, shots, limit) for task in tasks]
 
 
+def choose_text(names: Sequence[str], data: Sequence[str], shots: int | None, limit: int | None) -> list[EvalTask]:
+    """The named tasks for a plain language model. Raises UserError on those that show it images."""
+    if other := [name for name in names if name not in TEXT_TASKS]:
+        raise UserError(
+            f"task `{other[0]}` shows images, which a plain language model does not see", f"pass --tasks {','.join(TEXT_TASKS)}"
+        )
+    given = parse_data(data, names)
+    if "bits-per-byte" in names and "bits-per-byte" not in given:
+        raise UserError("a plain language model has no recipe with held-out texts", "pass --data bits-per-byte=PATH")
+    return [_adjusted(_text(name, given), given, shots, limit) for name in names]
+
+
+def _text(name: str, given: dict[str, str]) -> EvalTask:
+    if name == "bits-per-byte":
+        return BitsPerByte(task="bits-per-byte", data=given[name])
+    return Mmlu(task="mmlu", data=given[name]) if name == "mmlu" else ArcEasy(task="arc-easy", data=given[name])
+
+
 def _new(name: str, recipe: Recipe, given: dict[str, str]) -> EvalTask:
-    if name == "mmlu":
-        return Mmlu(task="mmlu", data=given[name])
+    if name == "bits-per-byte" and name not in given:
+        return _bits(recipe)
+    if name in TEXT_TASKS:
+        return _text(name, given)
     if name == "ocrbench":
         return OcrBench(task="ocrbench", data=given[name])
     for task in recipe.evaluation.tasks:
@@ -93,10 +118,27 @@ def _new(name: str, recipe: Recipe, given: dict[str, str]) -> EvalTask:
     raise UserError(f"rendered-ocr: recipe `{recipe.name}` has no `rendered-text` source with task `mmu`")
 
 
+def _bits(recipe: Recipe) -> BitsPerByte:
+    for task in recipe.evaluation.tasks:
+        if isinstance(task, BitsPerByte):
+            return task
+    for source, spec in recipe.data.sources.items():
+        if isinstance(spec, PythonDocs) and spec.split == "train":
+            return BitsPerByte(task="bits-per-byte", source=source)
+    raise UserError(
+        f"bits-per-byte: recipe `{recipe.name}` has no `python-docs` source with `split: train`",
+        "pass --data bits-per-byte=PATH, a file with a column `text`",
+    )
+
+
 def _adjusted(task: EvalTask, given: dict[str, str], shots: int | None, limit: int | None) -> EvalTask:
     update: dict[str, object] = {}
     if task.task in given:
         update["data"] = given[task.task]
+        if isinstance(task, ArcEasy) and Path(given[task.task]).is_file():
+            update["split"] = None  # chooses within a folder
+        if isinstance(task, BitsPerByte):
+            update["source"] = None
     if isinstance(task, Mmlu) and shots is not None:
         update["shots"] = shots
     if limit is not None:

@@ -45,6 +45,6 @@ def check_drawings_fit(model: SymbioticModel, tokenizer: PreTrainedTokenizerFast
 
 
 def _check(model: SymbioticModel, name: str, tokens: int, parts: str, help: str) -> None:
-    limit = model.backbone.config.max_position_embeddings
+    limit = model.backbone.config.get_text_config().max_position_embeddings
     if tokens > limit:
         raise UserError(f"{name}: {parts} do not fit the model's {limit} positions", help)

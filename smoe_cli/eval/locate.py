@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from smoe_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from smoe_cli.model.model import SymbioticModel
 
@@ -27,6 +30,32 @@ def model_folder(path: Path) -> Path:
     raise UserError(f"{path}: neither a model folder (no {RECIPE_FILE}) nor a run directory", "see runs/<name>/model")
 
 
+def is_plain(path: Path) -> bool:
+    """Whether this is a folder of transformers' own, in which `smoe` has left nothing."""
+    return (path / "config.json").is_file() and not any((folder / RECIPE_FILE).is_file() for folder in (path, path / "model"))
+
+
+def open_plain(folder: Path) -> tuple[PreTrainedModel, Any]:
+    """Load a causal language model of transformers in float32 onto the accelerator, if there is one, in evaluation mode.
+
+    Raises UserError when transformers cannot, or when a tensor is missing.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        pair: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="float32", trust_remote_code=False, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: transformers cannot load this as a causal language model: {first}") from error
+    model, info = pair
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(f"{folder}: lacks the tensor `{missing[0]}`" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
+    return model.to(_device()).eval(), tokenizer
+
+
 def run_directory(path: Path) -> Path | None:
     """The run directory that `path` is or whose model it is, if any."""
     for folder in (path, path.resolve().parent):
@@ -37,10 +66,14 @@ def run_directory(path: Path) -> Path | None:
 
 def open_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerFast]:
     """Load a model folder onto the accelerator, if there is one, in evaluation mode."""
-    import torch
-
     from smoe_cli.model.io import load_model
 
     model, tokenizer, _, _ = load_model(folder)
+    return model.to(_device()).eval(), tokenizer
+
+
+def _device() -> torch.device:
+    import torch
+
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return model.to(device or torch.device("cpu")).eval(), tokenizer
+    return device or torch.device("cpu")

@@ -12,6 +12,7 @@ from typing import Any
 from smoe_cli.eval.mmlu_data import LETTERS, MmluData, Question, Subject
 from smoe_cli.eval.mmlu_subjects import CATEGORY, SUBJECTS
 from smoe_cli.eval.protocols import Request, Scorer
+from smoe_cli.eval.questions import Asked, best
 from smoe_cli.eval.results import Count, Result
 
 CONTINUATIONS = tuple(f" {letter}" for letter in LETTERS)
@@ -39,11 +40,6 @@ def encode(tokenizer: Any, context: str, continuation: str) -> Request:
     return context_ids, tokenizer.encode(context + continuation)[len(context_ids) :]
 
 
-def best(scores: Sequence[float]) -> int:
-    """Index of the highest score; of equal ones the lowest index."""
-    return max(range(len(scores)), key=lambda index: (scores[index], -index))
-
-
 def evaluate_mmlu(
     scorer: Scorer,
     tokenizer: Any,
@@ -59,11 +55,13 @@ def evaluate_mmlu(
     groups: dict[str, Count] = {}
     subjects: dict[str, Count] = {}
     digest = hashlib.sha256()
+    asked: list[Asked] = []
     questions = sum(len(subject.test[:limit]) for subject in data.subjects)
     done = 0
     for subject in data.subjects:
-        correct = _score_subject(scorer, tokenizer, subject, shots, limit, digest)
-        count = Count(correct, len(subject.test[:limit]))
+        answers = _score_subject(scorer, tokenizer, subject, shots, limit, digest)
+        count = Count(sum(one.chosen == one.answer for one in answers), len(answers))
+        asked += answers
         category = CATEGORY[subject.name]
         groups[category] = groups.get(category, Count()) + count
         subjects[subject.name] = count
@@ -92,11 +90,12 @@ def evaluate_mmlu(
             "truncation": "left",
         },
         warnings=tuple(warnings),
+        asked=tuple(asked),
     )
 
 
-def _score_subject(scorer: Scorer, tokenizer: Any, subject: Subject, shots: int, limit: int | None, digest: Any) -> int:
-    """Number of right answers; feeds the prompts into `digest`."""
+def _score_subject(scorer: Scorer, tokenizer: Any, subject: Subject, shots: int, limit: int | None, digest: Any) -> list[Asked]:
+    """The answers; feeds the prompts into `digest`."""
     requests = []
     questions = subject.test[:limit]
     for question in questions:
@@ -105,6 +104,8 @@ def _score_subject(scorer: Scorer, tokenizer: Any, subject: Subject, shots: int,
         requests += [encode(tokenizer, context, continuation) for continuation in CONTINUATIONS]
     scores = scorer.log_likelihoods(requests)
     choices = len(CONTINUATIONS)
-    return sum(
-        best(scores[index * choices : (index + 1) * choices]) == question.answer for index, question in enumerate(questions)
-    )
+    answers = []
+    for index, question in enumerate(questions):
+        own = tuple(scores[index * choices : (index + 1) * choices])
+        answers.append(Asked(f"{subject.name}/{index}", own, best(own), question.answer))
+    return answers

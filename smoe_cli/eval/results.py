@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smoe_cli.eval.questions import Asked
 from smoe_cli.eval.targets import writing
 from smoe_cli.files import write_atomically
+from smoe_cli.recipe import words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,6 +34,23 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Bits:
+    """What a model needed to predict texts."""
+
+    bits: float
+    bytes: int
+    tokens: int
+    texts: int
+    standard_error: float | None
+    """Of `per_byte`; None of a single text."""
+
+    @property
+    def per_byte(self) -> float:
+        """Bits per byte; lower is better."""
+        return self.bits / self.bytes
+
+
+@dataclass(frozen=True)
 class Result:
     """One task's outcome. `groups` sum to `total`; so do `subgroups`, which are finer (MMLU's subjects, question types)."""
 
@@ -48,6 +67,12 @@ class Result:
     warnings: tuple[str, ...] = ()
     exact: Count | None = None
     """OCRBench's rules only: answers that equal a right one instead of containing it."""
+    normalised: Count | None = None
+    """ARC only: right answers when log-likelihoods are divided by the length of the choices."""
+    bits: Bits | None = None
+    """`bits-per-byte` only, which has no questions: `total` is empty and there is no score."""
+    asked: tuple[Asked, ...] = ()
+    """Multiple choice only: every question; not part of the JSON object, see `questions.write_questions`."""
     phase: str | None = None
     step: int | None = None
     time: str = ""
@@ -66,12 +91,14 @@ class Result:
             "name": self.name,
             "phase": self.phase,
             "step": self.step,
-            "score": self.score,
-            "correct": self.total.correct,
-            "total": self.total.total,
+            "score": None if self.bits else self.score,
+            "correct": None if self.bits else self.total.correct,
+            "total": None if self.bits else self.total.total,
+            **({"bits_per_byte": {"value": self.bits.per_byte, **asdict(self.bits)}} if self.bits else {}),
             "groups": _counts(self.groups),
             "subgroups": _counts(self.subgroups),
             "exact": _counts({"": self.exact})[""] if self.exact else None,
+            **({"normalised": _counts({"": self.normalised})[""]} if self.normalised else {}),
             "warnings": list(self.warnings),
             "protocol": self.protocol,
             "versions": self.versions,
@@ -120,9 +147,17 @@ def table(results: Sequence[Result], details: bool = False) -> Table:
         grid.add_row(name, str(count.correct), str(count.total), f"{count.share:.3f}", style=style)
 
     for result in results:
-        line(result.name, result.total, "bold")
+        if result.bits:
+            error = "" if result.bits.standard_error is None else f" ± {result.bits.standard_error:.3f}"
+            grid.add_row(
+                result.name, "", words.count(result.bits.texts, "text"), f"{result.bits.per_byte:.3f}{error}", style="bold"
+            )
+        else:
+            line(result.name, result.total, "bold")
         if result.exact:
             line("  equal, not just contained", result.exact)
+        if result.normalised:
+            line("  by length of the choice", result.normalised)
         if len(result.groups) > 1:
             for name, count in result.groups.items():
                 line(f"  {name}", count)

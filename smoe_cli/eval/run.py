@@ -12,31 +12,31 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from smoe_cli.data.positions import vit_layout
 from smoe_cli.errors import UserError
 from smoe_cli.eval.generation import check_reads
-from smoe_cli.eval.likelihood import BatchedScorer
 from smoe_cli.eval.limits import check_answers_fit
-from smoe_cli.eval.mmlu import evaluate_mmlu
-from smoe_cli.eval.mmlu_data import load_mmlu
 from smoe_cli.eval.ocr_data import OcrData, load_ocr
 from smoe_cli.eval.ocrbench import MAX_NEW_TOKENS, evaluate_ocr
 from smoe_cli.eval.provenance import hash_files, now, versions
 from smoe_cli.eval.rendered import write_rendered
 from smoe_cli.eval.results import Result, write_json
+from smoe_cli.eval.text import TextTask, run_text
 from smoe_cli.files import sha256
 from smoe_cli.model.inference import answer
 from smoe_cli.model.model import SymbioticModel
-from smoe_cli.recipe.models import EvalTask, Mmlu, OcrBench, Recipe, RenderedOcr, RenderedText
+from smoe_cli.recipe.measures import EvalTask, OcrBench, RenderedOcr
+from smoe_cli.recipe.models import Recipe, RenderedText
 
 Progress = Callable[[str, int, int], None]
 """Called with (task, questions done, questions in all)."""
 
 
 def evaluate(
-    model: SymbioticModel,
-    tokenizer: PreTrainedTokenizerFast,
+    model: SymbioticModel | PreTrainedModel,
+    tokenizer: Any,
     tasks: Sequence[EvalTask],
     out_dir: Path | None = None,
     *,
@@ -46,14 +46,15 @@ def evaluate(
     model_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Measure the model on each task, in evaluation mode, and write each result as soon as it is there.
+    """Measure a model of ours, or a plain causal language model (tasks on texts), on each task, in evaluation mode, and write
+    each result as soon as it is there.
 
     out_dir: `<phase>-<task>.json` (`<task>.json` without a phase) goes here, and `data/<source>/` holds drawn questions; None
     writes nothing. model_folder: where the model was loaded from, for the hash of its weights. The model's mode and random
     state are left as they were. Raises UserError on bad data and on a model without what a task needs.
     """
     results: list[Result] = []
-    weights = {"file": "model.safetensors", "sha256": sha256(model_folder / "model.safetensors")} if model_folder else None
+    weights = _weights(model_folder) if model_folder else None
     with evaluating(model):
         for task, name in zip(tasks, file_names(phase, tasks), strict=True):
             start = time.monotonic()
@@ -97,11 +98,6 @@ class Reader:
         return answer(self.model, self.tokenizer, images, questions, max_new_tokens)
 
 
-def scorer(model: SymbioticModel, batch_size: int) -> BatchedScorer:
-    """One of our models as a `Scorer`: its backbone, for which every token is text."""
-    return BatchedScorer(model.backbone, model.backbone.config.max_position_embeddings, batch_size)
-
-
 def rendered_source(recipe: Recipe, name: str) -> RenderedText:
     """The source of this name. Raises UserError unless it is a `rendered-text` source with task `mmu`."""
     source = recipe.data.sources.get(name)
@@ -115,35 +111,25 @@ def rendered_source(recipe: Recipe, name: str) -> RenderedText:
 
 
 def _run(
-    model: SymbioticModel,
-    tokenizer: PreTrainedTokenizerFast,
+    model: SymbioticModel | PreTrainedModel,
+    tokenizer: Any,
     task: EvalTask,
     out_dir: Path | None,
     batch_size: int,
     progress: Progress | None,
 ) -> Result:
     tell = (lambda done, total: progress(task.task, done, total)) if progress else None
-    if isinstance(task, Mmlu):
-        folder = Path(task.data)
-        mmlu = load_mmlu(folder, task.shots)
-        score = scorer(model, batch_size)
-        result = evaluate_mmlu(score, tokenizer, mmlu, task.shots, task.limit, tell)
-        return dataclasses.replace(
-            result,
-            protocol={**result.protocol, "max_length": score.max_length, "truncated": score.truncated},
-            warnings=(*result.warnings, *_cut(score)),
-            hashes={"data": hash_files(mmlu.files, folder)},
+    if isinstance(task, TextTask):
+        return run_text(model, tokenizer, task, batch_size, tell)
+    if not isinstance(model, SymbioticModel):
+        raise UserError(
+            f"task `{task.task}` shows images, which a plain language model does not see",
+            "ask it: mmlu, arc-easy, bits-per-byte",
         )
     check_reads(model.recipe)
     if isinstance(task, OcrBench):
         return _ocr(model, tokenizer, load_ocr(Path(task.data)), Path(task.data), task, task.limit, batch_size, tell)
     return _rendered(model, tokenizer, task, out_dir, batch_size, tell)
-
-
-def _cut(score: BatchedScorer) -> list[str]:
-    if not score.truncated:
-        return []
-    return [f"{score.truncated} request(s) lost tokens on the left: longer than the model's {score.max_length} positions"]
 
 
 def _rendered(
@@ -176,22 +162,33 @@ def _ocr(
     check_answers_fit(model, tokenizer, asked, MAX_NEW_TOKENS)
     result = evaluate_ocr(Reader(model, tokenizer), data, task.task, limit, batch_size, tell)
     hashes = {"data": hash_files(data.files, root if root.is_dir() else root.parent)}
-    vision = model.recipe.model.vision
-    assert vision is not None
-    image = {"size": list(vision.image_size), "resize": "bicubic, keeping proportions, padded with grey", "mode": "RGB"}
+    size, _ = vit_layout(model.recipe, model.plan)
+    image = {"size": list(size), "resize": "bicubic, keeping proportions, padded with grey", "mode": "RGB"}
     return dataclasses.replace(result, protocol={**result.protocol, "image": image}, hashes=hashes)
 
 
-def _circumstances(model: SymbioticModel, batch_size: int) -> dict[str, Any]:
+def _circumstances(model: SymbioticModel | PreTrainedModel, batch_size: int) -> dict[str, Any]:
     """What a score may depend on in its last digits."""
-    training = model.recipe.training
+    kernels: dict[str, str]
+    if isinstance(model, SymbioticModel):
+        training = model.recipe.training
+        kernels = {"attention": training.attention, "experts": training.experts}
+    else:
+        kernels = {"attention": str(model.config._attn_implementation)}
     return {
         "batch_size": batch_size,
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "device": model.device.type,
-        "attention": training.attention,
-        "experts": training.experts,
+        **kernels,
     }
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    """Names the weights of a model folder by their hash."""
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        return {"file": files[0].name, "sha256": sha256(files[0])}
+    return {"file": "*.safetensors", **hash_files(files, folder)}
 
 
 def file_names(phase: str | None, tasks: Sequence[EvalTask]) -> list[str]:

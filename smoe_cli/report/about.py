@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smoe_cli.report.load import Run
-from smoe_cli.report.lookup import get, listing, mapping, mappings
+from smoe_cli.report.lookup import get, listing, mapping, mappings, moe_layers
 from smoe_cli.report.markup import Html, el, join, missing, table
 from smoe_cli.report.samples import Picture
 from smoe_cli.report.summary import clip, image
@@ -165,7 +165,11 @@ def _groups(run: Run) -> Html:
         layers = [[int(number(i) or 0) for i in layer] for layer in listing(group, "experts") if isinstance(layer, list)]
         same = all(layer == layers[0] for layer in layers)
         which = (
-            ranges(layers[0]) if layers and same else "; ".join(f"layer {i}: {ranges(layer)}" for i, layer in enumerate(layers))
+            ranges(layers[0])
+            if layers and same
+            else "; ".join(
+                f"layer {n}: {ranges(row)}" for n, row in zip(moe_layers(run.plan, len(layers)), layers, strict=True)
+            )
         )
         rows.append(
             [

@@ -32,3 +32,9 @@ def listing(value: Any, *path: str | int) -> list[Any]:
 def mappings(value: Any, *path: str | int) -> list[dict[str, Any]]:
     """The mappings of the list at `path`."""
     return [item for item in listing(value, *path) if isinstance(item, dict)]
+
+
+def moe_layers(plan: Any, count: int) -> list[int]:
+    """Numbers of the decoder layers that have experts; 0, 1, … where the plan does not give as many as are asked for."""
+    numbers = [number for number in listing(plan, "moe_layers") if isinstance(number, int)]
+    return numbers if len(numbers) == count else list(range(count))

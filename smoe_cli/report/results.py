@@ -9,7 +9,7 @@ from smoe_cli.report.lookup import listing, mapping
 from smoe_cli.report.markup import Html, el, join, missing, table
 from smoe_cli.report.stats import difference
 from smoe_cli.report.verdict import Score, histories
-from smoe_cli.report.words import count, number, percent, points
+from smoe_cli.report.words import count, digits, number, percent, points
 
 
 def results(run: Run) -> Html:
@@ -42,6 +42,8 @@ def bar(score: Score) -> Html:
 
 
 def _over_time(name: str, scores: Sequence[Score]) -> Html:
+    if any(mapping(score.row, "bits_per_byte") for score in scores):
+        return _bits(name, scores)
     rows: list[list[object]] = []
     before: Score | None = None
     exact = any(mapping(score.row, "exact") for score in scores)
@@ -52,6 +54,17 @@ def _over_time(name: str, scores: Sequence[Score]) -> Html:
         before = score
     head = ["measured", "step", "score", "correct", "0 to 100 %", "95 % interval", "change since the row above, in points"]
     return table(name, [*head, *(["exact answers"] if exact else [])], rows, numeric=(1, 2, 3, 5, 6, 7))
+
+
+def _bits(name: str, scores: Sequence[Score]) -> Html:
+    """Texts have no right answers: bits per byte, lower is better."""
+    rows = []
+    for score in scores:
+        bits = mapping(score.row, "bits_per_byte")
+        value, error = (digits(found) for found in (number(bits.get("value")), number(bits.get("standard_error"))))
+        rows.append([score.when, count(score.step), value, error, count(bits.get("bytes")), count(bits.get("texts"))])
+    head = ["measured", "step", "bits per byte (lower is better)", "standard error", "bytes", "texts"]
+    return table(name, head, rows, numeric=(1, 2, 3, 4, 5))
 
 
 def _change(before: Score | None, score: Score) -> str:

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from smoe_cli.report.load import Row, Run
-from smoe_cli.report.lookup import listing, mappings
+from smoe_cli.report.lookup import listing, mappings, moe_layers
 from smoe_cli.report.words import number
 
 POINTS = 500
@@ -60,9 +60,9 @@ def _round(value: float) -> float:
 def routing(run: Run) -> dict[str, Any] | None:
     """The frames of the heat map, or None without a usable line.
 
-    {columns: [{group, count}], layers, modalities, served: {modality: [bool per column]}, ceiling: loads from here on look
-    alike, frames: [{from, to, phase, counts: {modality: [layers][columns]}}]}. Counts of neighbouring lines are summed where
-    there are too many: sums lose nothing but the time between.
+    {columns: [{group, count}], layers, numbers: [each layer's number in the decoder], modalities, served: {modality: [bool per
+    column]}, ceiling: loads from here on look alike, frames: [{from, to, phase, counts: {modality: [layers][columns]}}]}.
+    Counts of neighbouring lines are summed where there are too many: sums lose nothing but the time between.
     """
     rows = [row for row in run.routing if _usable(row)]
     if not rows:
@@ -87,6 +87,7 @@ def routing(run: Run) -> dict[str, Any] | None:
     return {
         "columns": columns,
         "layers": layers,
+        "numbers": moe_layers(run.plan, layers),
         "modalities": modalities,
         "served": served,
         "ceiling": _ceiling(columns, frames),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from smoe_cli.recipe.models import MODALITIES
+from smoe_cli.recipe.nodes import MODALITIES
 from smoe_cli.report.figures import Figures, Line, panel
 from smoe_cli.report.load import Run
 from smoe_cli.report.lookup import listing, mapping

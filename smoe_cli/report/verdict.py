@@ -10,7 +10,7 @@ from smoe_cli.report.lookup import get, mapping, mappings
 from smoe_cli.report.stats import difference, wilson
 from smoe_cli.report.words import number, whole
 
-UNDERSTANDING = frozenset({"rendered-ocr", "ocrbench", "mmlu"})
+UNDERSTANDING = frozenset({"rendered-ocr", "ocrbench", "mmlu", "arc-easy"})
 """Tasks that measure understanding. Results of other tasks are shown, and not judged."""
 
 Obstacle = Literal["other questions", "other protocol"]

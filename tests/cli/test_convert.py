@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from smoe_cli.cli.main import run
+from smoe_cli.convert.options import size
+from smoe_cli.errors import UserError
+from tests.convert.make import write_recipe
 from tests.eval.folders import write_run
+from tests.families.tiny import write_checkpoint
 
 
 def test_a_run_becomes_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,7 +23,7 @@ def test_a_run_becomes_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert run(["convert", str(folder), str(tmp_path / "out"), "--to", "understanding"]) == 0
     captured = capsys.readouterr()
-    for words in ("qwen2_moe, 4 of 6 experts a layer", "left out: latents", "all tensors equal", "equal bit for bit"):
+    for words in ("qwen2_moe, ", "4 of 6 a layer", "left out: latents", "SHA-256 equal", "equal bit for bit"):
         assert words in captured.out
     assert captured.err == ""
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
@@ -29,10 +37,59 @@ def test_a_run_becomes_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "exists and is not empty" in capsys.readouterr().err
 
 
+def test_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = write_checkpoint("qwen3_moe", tmp_path / "checkpoint")
+    recipe = write_recipe(tmp_path / "recipe.yaml", "qwen3_moe", checkpoint)
+    capsys.readouterr()
+    symbiotic, other, back = (str(tmp_path / name) for name in ("symbiotic", "other", "back"))
+    assert run(["convert", str(recipe), symbiotic, "--to", "symbiotic"]) == 0
+    assert "symbiotic form of qwen3_moe" in capsys.readouterr().out
+    arguments = ["convert", str(checkpoint), other, "--to", "symbiotic", "--recipe", str(recipe)]
+    assert run([*arguments, "--dtype", "bf16", "--max-shard-size", "20KB", "--verify", "tensors"]) == 0
+    out = capsys.readouterr().out
+    assert "logits were not compared (as asked)" in out
+    assert len(list(Path(other).glob("*.safetensors"))) > 3
+    assert run(["convert", symbiotic, back, "--to", "original"]) == 0
+    assert "left out: vision" in capsys.readouterr().out
+    assert (Path(back) / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("arguments", [[], ["--to", "understandin"]])
 def test_the_target_must_be_known(tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["convert", str(tmp_path), str(tmp_path / "out"), *arguments]) == 2
     assert "understanding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "message"),
+    [
+        ("recipe.yaml", ["--to", "symbiotic", "--recipe", "other.yaml"], "is a recipe, and `--recipe` names another"),
+        ("checkpoint", ["--to", "symbiotic"], "needs a recipe"),
+        ("run", ["--to", "original", "--recipe", "other.yaml"], "goes with `--to symbiotic`"),
+        ("recipe.yaml", ["--to", "symbiotic", "--max-shard-size", "5 bananas"], "`5 bananas` is not a size"),
+        ("nowhere.yaml", ["--to", "symbiotic"], "nowhere.yaml"),
+        ("nowhere", ["--to", "original"], "no such folder"),
+    ],
+)
+def test_command_lines_that_make_no_sense(
+    tmp_path: Path, source: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["convert", str(tmp_path / source), str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("5GB", 5 * 10**9), ("500mb", 5 * 10**8), ("1.5 GiB", 3 * 2**29), ("4096", 4096), ("7kb", 7000)]
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert size(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "GB", "0", "-1GB", "5 TB2", "1e9"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UserError, match="is not a size"):
+        size(text)
 
 
 @pytest.mark.parametrize("out", ["file/out", "x" * 300])
@@ -48,3 +105,21 @@ def test_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["convert", str(tmp_path), str(tmp_path / "out"), "--to", "understanding"]) == 2
     assert "neither a model folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+BAR = """
+import time
+from smoe_cli.convert.progress import bar
+with bar("writing", 100, True) as advance:
+    advance(60)
+    time.sleep(0.2)
+"""
+
+
+def test_a_bar_on_a_terminal_only() -> None:
+    assert subprocess.run([sys.executable, "-c", BAR], capture_output=True, check=True).stderr == b""
+    screen, terminal = pty.openpty()
+    subprocess.run([sys.executable, "-c", BAR], stderr=terminal, check=True)
+    os.close(terminal)
+    assert b"writing" in os.read(screen, 4096)
+    os.close(screen)

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from smoe_cli.cli.main import run
+from smoe_cli.eval.arc import evaluate_arc
+from smoe_cli.eval.arc_data import load_arc
+from smoe_cli.eval.likelihood import BatchedScorer
 from tests.eval.folders import READING_ONLY, write_model, write_run
-from tests.eval.tiny import write_mmlu
+from tests.eval.tiny import byte_tokenizer, tiny_qwen2_moe, write_arc, write_mmlu
 from tests.helpers import tiny
 
 
@@ -112,6 +116,70 @@ def test_a_relative_path_to_ocrbench(run_folder: Path, tmp_path: Path, monkeypat
     (tmp_path / "data/rows.jsonl").write_text(json.dumps(one) + "\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert evaluate(run_folder / "model", "--tasks", "ocrbench", "--data", "data") == 0
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A causal language model of transformers' own."""
+    folder = tmp_path / "plain"
+    tiny_qwen2_moe().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_plain_language_model_is_measured_by_the_same_code(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mmlu, arc = write_mmlu(tmp_path / "mmlu", {"anatomy": 2}), write_arc(tmp_path / "arc", 5)
+    arguments = (plain, "--tasks", "mmlu,arc-easy", "--data", f"mmlu={mmlu}", "--data", f"arc-easy={arc}", "--shots", 1)
+    answers = tmp_path / "answers.jsonl"
+    assert evaluate(*arguments, "--questions", answers, "--json", "-") == 0
+    found = {result["task"]: result for result in json.loads(capsys.readouterr().out)}
+    assert {task: result["total"] for task, result in found.items()} == {"mmlu": 2, "arc-easy": 5}
+    assert found["arc-easy"]["normalised"]["total"] == 5
+    assert len(found["mmlu"]["hashes"]["model"]["sha256"]) == 64
+    lines = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in lines] == ["anatomy/0", "anatomy/1", *(f"Q_{i}" for i in range(5))]
+    data, model = load_arc(arc), tiny_qwen2_moe()
+    direct = evaluate_arc(BatchedScorer(model, 4096, 8), byte_tokenizer(), data)
+    assert [line["log_likelihoods"] for line in lines[2:]] == [list(asked.log_likelihoods) for asked in direct.asked]
+    assert evaluate(*arguments, "--compare", answers) == 0
+    shown = capsys.readouterr().out
+    for task, total in (("mmlu", 2), ("arc-easy", 5)):
+        assert f"{task}: {total} of {total} questions answered as in {answers}, log-likelihoods differ by at most 0" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "a plain language model has no recipe that names tasks"),
+        (("--tasks", "rendered-ocr"), "task `rendered-ocr` shows images"),
+        (("--tasks", "arc-easy", "--data", "nowhere"), "nowhere: no such file or folder"),
+        (("--tasks", "arc-easy", "--data", "x", "--compare", "nowhere"), "nowhere: no such file"),
+        (
+            ("--tasks", "arc-easy", "--data", "x", "--questions", "config.json"),
+            "config.json: exists and is not a file of answers",
+        ),
+    ],
+)
+def test_what_a_plain_model_cannot_do(
+    plain: Path, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(plain)
+    assert evaluate(plain, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_plain_model_that_lacks_a_tensor(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = load_file(plain / "model.safetensors")
+    tensors.pop("model.layers.1.self_attn.q_proj.weight")
+    save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
+    arc = write_arc(tmp_path / "arc", 1)
+    assert evaluate(plain, "--tasks", "arc-easy", "--data", arc) == 2
+    assert f"{plain}: lacks the tensor `model.layers.1.self_attn.q_proj.weight`" in capsys.readouterr().err
+    (plain / "model.safetensors").write_bytes(b"damaged")
+    assert evaluate(plain, "--tasks", "arc-easy", "--data", arc) == 2
+    assert f"{plain}: transformers cannot load this" in capsys.readouterr().err
 
 
 def test_bad_data_names_file_and_row(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

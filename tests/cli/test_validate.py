@@ -9,6 +9,7 @@ import pytest
 from smoe_cli.cli.common import load_and_compile
 from smoe_cli.cli.main import run
 from smoe_cli.recipe import RecipeError
+from tests.families.tiny import write_checkpoint
 from tests.recipe.helpers import COMPLETE, edited
 
 
@@ -27,6 +28,23 @@ def test_valid(capsys: pytest.CaptureFixture[str]) -> None:
 def test_override(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["validate", "good.yaml", "--set", "phases.0.steps=1", "--set", "name=other"]) == 0
     assert capsys.readouterr().out == "ok  good.yaml  (other, 2 phases, 1,001 steps)\n"
+
+
+def test_no_checkpoint_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[2] / "recipes" / "splits" / "24-8.yaml"
+    assert run(["validate", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith("(split-24-8, 1 phase, 1,000 steps, without opening runs/split-plain)\n")
+    assert not err
+    assert run(["plan", str(path)]) == 2
+    assert "runs/split-plain: " in capsys.readouterr().err
+
+
+def test_a_checkpoint_in_a_folder_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint("qwen2_moe", Path("runs/split-plain"))
+    path = Path(__file__).parents[2] / "recipes" / "splits" / "24-8.yaml"
+    assert run(["validate", str(path)]) == 2
+    assert "runs/split-profile.json: no such file" in capsys.readouterr().err
 
 
 def test_mistakes_of_all_files(capsys: pytest.CaptureFixture[str]) -> None:

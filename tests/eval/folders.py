@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from smoe_cli.data.tokenizer import load_tokenizer
+from smoe_cli.data.special import tokenizer_of
+from smoe_cli.model.build import build_model
 from smoe_cli.model.io import save_model
-from smoe_cli.model.model import SymbioticModel, build_model
+from smoe_cli.model.model import SymbioticModel
 from smoe_cli.plan import compile_plan
 from smoe_cli.recipe.dump import resolved_yaml
 from smoe_cli.recipe.models import Recipe
@@ -36,7 +37,8 @@ READING_ONLY = {
 
 def build(recipe: Recipe) -> tuple[SymbioticModel, Any]:
     """The recipe's model, random and in evaluation mode, and its tokenizer."""
-    return build_model(recipe, compile_plan(recipe)).eval(), load_tokenizer(recipe.model.tokenizer)
+    plan = compile_plan(recipe)
+    return build_model(recipe, plan).eval(), tokenizer_of(recipe, plan)
 
 
 def write_model(folder: Path, recipe: Recipe | None = None) -> Path:

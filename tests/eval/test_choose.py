@@ -6,7 +6,8 @@ import pytest
 
 from smoe_cli.errors import UserError
 from smoe_cli.eval.choose import check, choose, parse_data, parse_tasks
-from smoe_cli.recipe.models import Evaluation, Mmlu, OcrBench, Recipe, RenderedOcr, RenderedText
+from smoe_cli.recipe.measures import Mmlu, OcrBench, RenderedOcr
+from smoe_cli.recipe.models import Evaluation, Recipe, RenderedText
 
 
 def recipe(*tasks: Any, sources: Any = None) -> Recipe:
@@ -27,7 +28,7 @@ def test_names() -> None:
     [
         ("mlmu", "did you mean `mmlu`?"),
         ("rendered_ocr", "did you mean `rendered-ocr`?"),
-        ("xyz", "tasks: mmlu, ocrbench, rendered-ocr"),
+        ("xyz", "tasks: mmlu, arc-easy, ocrbench, rendered-ocr"),
         ("", "empty"),
     ],
 )

@@ -10,10 +10,11 @@ import torch
 from transformers import Qwen2MoeForCausalLM
 
 from smoe_cli.eval.likelihood import BatchedScorer
-from smoe_cli.eval.mmlu import CONTINUATIONS, best, encode, evaluate_mmlu, prompt
+from smoe_cli.eval.mmlu import CONTINUATIONS, encode, evaluate_mmlu, prompt
 from smoe_cli.eval.mmlu_data import Question, load_mmlu
 from smoe_cli.eval.mmlu_subjects import CATEGORY
 from smoe_cli.eval.protocols import Request
+from smoe_cli.eval.questions import best
 from smoe_cli.eval.results import Count
 
 from .tiny import byte_tokenizer, tiny_qwen2_moe, write_mmlu

@@ -13,16 +13,18 @@ from smoe_cli.data.documents import Document, DocumentBuilder
 from smoe_cli.data.rendered import RenderedTextSource
 from smoe_cli.errors import UserError
 from smoe_cli.eval.rendered import write_rendered
-from smoe_cli.eval.run import Reader, evaluate, scorer
+from smoe_cli.eval.run import Reader, evaluate
+from smoe_cli.eval.text import scorer
 from smoe_cli.model.mask import Layout
 from smoe_cli.model.model import SymbioticModel
 from smoe_cli.model.routing import Routing
-from smoe_cli.recipe.models import VAE, Mmlu, OcrBench, RenderedOcr
+from smoe_cli.recipe.measures import ArcEasy, Mmlu, OcrBench, RenderedOcr
+from smoe_cli.recipe.nodes import VAE
 from tests.helpers import tiny
 
 from .folders import READING_ONLY, build, write_model
 from .test_likelihood import requests
-from .tiny import write_mmlu
+from .tiny import write_arc, write_mmlu
 
 RENDERED = RenderedOcr(task="rendered-ocr", source="read", questions=5)
 
@@ -41,6 +43,19 @@ def pair() -> tuple[SymbioticModel, Any]:
 def pictures(count: int) -> list[Image.Image]:
     source = RenderedTextSource(tiny().data.sources["read"], 0)
     return [source.sample(index).image for index in range(count)]
+
+
+def test_a_plain_model_and_the_backbone_of_ours_are_measured_alike(pair: tuple, tmp_path: Path) -> None:
+    model, tokenizer = pair
+    tasks = [
+        Mmlu(task="mmlu", data=str(write_mmlu(tmp_path / "mmlu", {"anatomy": 3})), shots=1),
+        ArcEasy(task="arc-easy", data=str(write_arc(tmp_path / "arc", 4, "validation")), split="validation", limit=3),
+    ]
+    ours, plain = (evaluate(one, tokenizer, tasks) for one in (model, model.backbone))
+    assert [result.total.total for result in ours] == [3, 3]
+    assert [result.asked for result in ours] == [result.asked for result in plain]
+    with pytest.raises(UserError, match="task `rendered-ocr` shows images"):
+        evaluate(model.backbone, tokenizer, [RENDERED])
 
 
 def test_answers_do_not_depend_on_the_batch(pair: tuple) -> None:
@@ -67,7 +82,7 @@ def test_answers_equal_those_without_a_cache(pair: tuple) -> None:
 def _next_token(model: SymbioticModel, document: Document) -> int:
     """The most likely token after the answer of a document."""
     fields = ("input_ids", "targets", "modality", "image", "position_ids")
-    columns = torch.from_numpy(document.columns)[:, :-1]  # the last token is <eos>, which is what we are after
+    columns = torch.from_numpy(document.columns)[:5, :-1]  # the last token is <eos>, which is what we are after
     batch = {name: column.unsqueeze(0) for name, column in zip(fields, columns, strict=True)}
     batch["vit_pixels"] = torch.from_numpy(document.seen[0]).unsqueeze(0)
     batch["noisy_latents"] = torch.zeros(0, model.plan.vae_tokens, model.plan.latent_dim)
@@ -75,7 +90,7 @@ def _next_token(model: SymbioticModel, document: Document) -> int:
     layout = Layout(torch.zeros_like(batch["image"]), batch["image"], batch["modality"] == VAE)
     with torch.inference_mode():
         hidden = model.backbone.model(
-            inputs_embeds=model.embed(batch),
+            inputs_embeds=model.embed(batch).embeds_BSD,
             attention_mask=model.attention_mask(layout),
             position_ids=batch["position_ids"],
             use_cache=False,

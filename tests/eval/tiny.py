@@ -73,3 +73,31 @@ def write_mmlu(folder: Path, subjects: dict[str, int]) -> Path:
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (folder / subject / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
+
+
+def arc_rows(count: int) -> list[dict[str, Any]]:
+    """Questions in the columns of allenai/ai2_arc: three to five choices, labels by letter or by number."""
+    rng = random.Random("arc")
+    words = ["ice", "a stone ", "naïve", "光", "the wind", "none of these"]
+    rows = []
+    for index in range(count):
+        choices = [f"{rng.choice(words)} {number}" for number in range(rng.randint(3, 5) if index > 2 else 3)]
+        labels = list("ABCDE" if index % 2 or index < 3 else "12345")[: len(choices)]
+        question = f" {' '.join(rng.choices(words, k=rng.randint(2, 9)))}? "
+        rows.append(
+            {
+                "id": f"Q_{index}",
+                "question": question,
+                "choices": {"text": choices, "label": labels},
+                "answerKey": rng.choice(labels),
+            }
+        )
+    return rows
+
+
+def write_arc(folder: Path, count: int, split: str = "test") -> Path:
+    """A folder in the layout of allenai/ai2_arc, as JSON lines."""
+    (folder / "ARC-Easy").mkdir(parents=True)
+    text = "".join(json.dumps(row) + "\n" for row in arc_rows(count))
+    (folder / "ARC-Easy" / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder

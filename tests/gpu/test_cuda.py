@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from smoe_cli.model.model import ActiveShield, SymbioticModel, build_model
+from smoe_cli.model.build import build_model
+from smoe_cli.model.model import ActiveShield, SymbioticModel
 from smoe_cli.plan import compile_plan
 from tests.helpers import random_batch, tiny
 

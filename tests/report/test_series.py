@@ -88,6 +88,13 @@ def test_routing_sums_are_kept_when_frames_are_merged(monkeypatch: pytest.Monkey
     assert [f["counts"]["text"] for f in frames["frames"]] == [[[10, 20, 0]], [[26, 52, 0]]]
 
 
+@pytest.mark.parametrize(("moe_layers", "numbers"), [([1, 3], [1, 3]), ([1], [0, 1]), (None, [0, 1])])
+def test_layers_are_numbered_as_in_the_decoder(moe_layers: list[int] | None, numbers: list[int]) -> None:
+    frames = series.routing(run_of(line(5, [[3, 1, 0]] * 2, [[0, 0, 0]] * 2), plan={"moe_layers": moe_layers}))
+    assert frames is not None
+    assert frames["numbers"] == numbers
+
+
 def test_a_token_in_a_group_that_does_not_serve_it_is_shown() -> None:
     plan = {"groups": [{"name": "u", "modalities": ["text"]}, {"name": "g", "modalities": ["vae"]}]}
     quiet = series.routing(run_of(line(1, [[1, 1, 0]], [[0, 0, 0]]), plan=plan))

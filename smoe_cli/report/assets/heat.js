@@ -75,7 +75,7 @@ function heatMap(figure) {
         start += count;
       });
       const every = Math.ceil(14 / cellHeight);
-      for (let layer = 0; layer < data.layers; layer += every) svg.append(shape("text", { x: left - 6, y: y(layer) + cellHeight / 2 + 4, "text-anchor": "end" }, layer));
+      for (let layer = 0; layer < data.layers; layer += every) svg.append(shape("text", { x: left - 6, y: y(layer) + cellHeight / 2 + 4, "text-anchor": "end" }, data.numbers[layer]));
       const levels = Array.from({ length: LEVELS }, (_, i) => {
         const at = (2 * i) / (LEVELS - 1);
         const [from, to, share] = at <= 1 ? ["low", "mid", at] : ["mid", "high", at - 1];
@@ -107,7 +107,7 @@ function heatMap(figure) {
         const all = whole(layer, c), backbone = (data.experts[column.group] || [])[l]?.[column.index];
         fill(mark, { x: x(c), y: y(l), visibility: "visible" }, []);
         const load = all ? ` · ${((100 * layer[c]) / all).toFixed(1)} % of the group · ${digits((layer[c] * column.count) / all)} × even` : "";
-        readout.textContent = `${modality} · layer ${l} · ${column.group} expert ${column.index}` + (backbone === undefined ? "" : ` (backbone expert ${backbone})`) + ` · ${grouped.format(layer[c])} assignments${load}`;
+        readout.textContent = `${modality} · layer ${data.numbers[l]} · ${column.group} expert ${column.index}` + (backbone === undefined ? "" : ` (backbone expert ${backbone})`) + ` · ${grouped.format(layer[c])} assignments${load}`;
       };
       const leave = () => { here = null; mark.setAttribute("visibility", "hidden"); readout.textContent = hint; };
       const find = (event) => {
