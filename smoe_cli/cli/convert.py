@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -74,7 +75,12 @@ def command(
 
     return_large_blocks()
     options = Options(DTYPES.get(dtype), size(max_shard_size) if max_shard_size else None, verify, progress=True)
-    _show(dst, _symbiotic(src, dst, recipe, options) if target == "symbiotic" else _plain(Path(src), dst, target, options))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job's time is up: leave nothing, as on Ctrl-C
+    try:
+        report = _symbiotic(src, dst, recipe, options) if target == "symbiotic" else _plain(Path(src), dst, target, options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    _show(dst, report)
 
 
 def _symbiotic(src: str, dst: Path, recipe: Path | None, options: Options) -> Report:

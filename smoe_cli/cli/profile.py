@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from smoe_cli.convert.profile import Settings
+    from smoe_cli.convert.profiling.counting import Settings
     from smoe_cli.plan.profile import Profile
 
 
@@ -71,7 +71,7 @@ def command(
 
     A recipe reads the result as `model.profile`. It is saved every few seconds; the same command goes on where it stands.
     """
-    from smoe_cli.convert.profile import Settings
+    from smoe_cli.convert.profiling.counting import Settings
     from smoe_cli.errors import UserError
     from smoe_cli.eval.targets import check_file
 
@@ -91,8 +91,8 @@ def command(
 
 
 def _merged(context: click.Context, paths: tuple[str, ...], out: Path) -> Profile:
-    from smoe_cli.convert.profile import merge
-    from smoe_cli.convert.profile_run import write
+    from smoe_cli.convert.profiling.counting import merge
+    from smoe_cli.convert.profiling.run import write
     from smoe_cli.errors import UserError
 
     useless = [name for name in ("data", "limit", "batch_size", "max_tokens", "image_size", "dtype") if _given(context, name)]
@@ -113,8 +113,8 @@ def _counted(model: str, data: tuple[str, ...], out: Path, settings: Settings) -
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from smoe_cli.convert.profile import profile_model
-    from smoe_cli.convert.profile_run import Stopped
+    from smoe_cli.convert.profiling.counting import profile_model
+    from smoe_cli.convert.profiling.run import Stopped
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -147,8 +147,8 @@ def _counted(model: str, data: tuple[str, ...], out: Path, settings: Settings) -
 def _show(profile: Profile, out: Path, figure: Path, json_path: str | None) -> None:
     from rich.console import Console
 
-    from smoe_cli.convert.profile_figure import draw
-    from smoe_cli.convert.profile_summary import summarise, table
+    from smoe_cli.convert.profiling.figure import draw
+    from smoe_cli.convert.profiling.summary import summarise, table
     from smoe_cli.eval.results import write_json
 
     draw(profile, figure)

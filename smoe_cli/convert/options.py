@@ -13,7 +13,7 @@ from typing import Literal
 from smoe_cli.convert.verify import Check
 from smoe_cli.errors import UserError
 from smoe_cli.eval.targets import check_folder, writing
-from smoe_cli.model.io import atomic_folder
+from smoe_cli.model.folder import atomic_folder
 
 DTYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 """Types that can be asked for, as safetensors headers write them. `keep` leaves every tensor its own."""

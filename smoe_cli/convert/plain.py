@@ -18,7 +18,7 @@ from smoe_cli.convert.verify import check_files
 from smoe_cli.families import Checkpoint, Slot
 from smoe_cli.families.backbone import Backbone
 from smoe_cli.families.checkpoint import INDEX
-from smoe_cli.model.shards import MAX_SHARD, Entry, ShardWriter, split
+from smoe_cli.model.shards import MAX_SHARD, Entry, ShardWriter, common, split
 
 HEAD = "lm_head.weight"
 
@@ -43,11 +43,7 @@ class Written:
     @property
     def dtype(self) -> str:
         """The type of most of the weights, as in a safetensors header."""
-        sizes: dict[str, int] = {}
-        for entries in self.files.values():
-            for entry in entries:
-                sizes[entry.dtype] = sizes.get(entry.dtype, 0) + entry.nbytes
-        return max(sizes, key=lambda dtype: sizes[dtype])
+        return common(entry for entries in self.files.values() for entry in entries)
 
 
 def write_plain(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smoe_cli.convert.assembly import Plain
 from smoe_cli.families import Checkpoint, Slot
-from smoe_cli.model.shards import DTYPES
+from smoe_cli.model.shards import DTYPES, common, joint
 
 
 class Reader:
@@ -37,8 +37,9 @@ class Reader:
         return found[index : index + 1] if axis == 0 else found[..., index : index + 1]
 
     def dtype(self, plain: Plain) -> str:
-        """Type of a plain tensor, as in a safetensors header: that of the first tensor it is made of."""
-        return self.checkpoint.entries[plain.sources[0]].dtype if plain.sources else "F32"
+        """Type of a plain tensor, as in a safetensors header; float32 where its parts differ. Zeros get that of most."""
+        entries = self.checkpoint.entries
+        return joint(entries[name].dtype for name in plain.sources) if plain.sources else common(entries.values())
 
     def assemble(self, plain: Plain) -> Tensor:
         """The value of a plain tensor, whole."""

@@ -10,7 +10,7 @@ from smoe_cli.convert.progress import bar
 from smoe_cli.families import Backbone, open_checkpoint
 from smoe_cli.files import sha256
 from smoe_cli.model.carried import PROCESSING
-from smoe_cli.model.io import MANIFEST
+from smoe_cli.model.folder import MANIFEST
 
 
 def weight_hashes(folder: Path, progress: bool = False) -> dict[str, str]:

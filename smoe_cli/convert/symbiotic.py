@@ -25,13 +25,13 @@ from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import Failure, UserError
 from smoe_cli.families import Checkpoint
 from smoe_cli.model.build import build_model, check_against_plan
+from smoe_cli.model.folder import write_manifest
 from smoe_cli.model.hf import SymbioticForCausalLM
 from smoe_cli.model.hf_config import MODEL_TYPE, SymbioticConfig
-from smoe_cli.model.io import write_companions, write_manifest
-from smoe_cli.model.shards import DTYPES, MAX_SHARD, Entry, ShardWriter, split
+from smoe_cli.model.io import write_companions
+from smoe_cli.model.shards import DTYPES, MAX_SHARD, Entry, ShardWriter, common, joint, split
 from smoe_cli.model.weights import Reader, open_backbone, saved_tensors
 from smoe_cli.plan import Plan, PlanError, compile_plan
-from smoe_cli.plan.types import FIXED
 from smoe_cli.recipe import Loaded, load
 
 
@@ -52,7 +52,7 @@ def to_symbiotic(recipe: Path, out: Path, options: Options, checkpoint: str | No
     fresh = fresh_parts(loaded.recipe, plan)
     entries = _entries(plan, source, fresh, options.dtype)
     files = split(entries, options.max_shard or MAX_SHARD)
-    dtype = _common(source)
+    dtype = common(source.entries.values())
     total = sum(entry.nbytes for entry in entries)
     with new_folder(out) as work:
         write_companions(work, loaded.recipe, plan, tokenizer, loaded.resolved_yaml(), options.dtype or dtype, source.folder)
@@ -108,24 +108,17 @@ def _loaded(path: Path, checkpoint: str | None) -> Loaded:
 def _entries(plan: Plan, source: Checkpoint, fresh: dict[str, torch.Tensor], dtype: str | None) -> list[Entry]:
     """Every tensor of the folder. dtype: None keeps that of the checkpoint; selection biases always keep theirs, as in
     transformers; what is fresh gets that of most weights."""
-    backbone, common = plan.source.backbone, _common(source)
+    backbone, most = plan.source.backbone, common(source.entries.values())
     entries = []
     for tensor in plan.tensors:
         if tensor.name.split(".")[0] != "backbone":
             continue
-        own = common
+        own, fixed = most, False
         if tensor.origin is not None and tensor.origin.names:
-            own = source.entries[backbone.layout.slots[tensor.origin.names[0]][0].disk].dtype
-        entries.append(Entry(tensor.name, own if dtype is None or tensor.role == FIXED else dtype, tensor.shape))
-    return entries + [Entry(name, dtype or common, tuple(value.shape)) for name, value in fresh.items()]
-
-
-def _common(source: Checkpoint) -> str:
-    """The type of most of a checkpoint's weights."""
-    sizes: dict[str, int] = {}
-    for entry in source.entries.values():
-        sizes[entry.dtype] = sizes.get(entry.dtype, 0) + prod(entry.shape)
-    return max(sizes, key=lambda dtype: sizes[dtype])
+            own = joint(source.entries[slot.disk].dtype for name in tensor.origin.names for slot in backbone.layout.slots[name])
+            fixed = backbone.part(tensor.origin.names[0]).kind == "bias"
+        entries.append(Entry(tensor.name, own if dtype is None or fixed else dtype, tensor.shape))
+    return entries + [Entry(name, dtype or most, tuple(value.shape)) for name, value in fresh.items()]
 
 
 def _check_names(work: Path, plan: Plan, entries: Iterable[Entry]) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from smoe_cli.data.rendered import RenderedTextSource
 from smoe_cli.eval.ocr_data import RENDERED
-from smoe_cli.model.io import atomic_folder
+from smoe_cli.model.folder import atomic_folder
 from smoe_cli.recipe.models import RenderedText
 
 QUESTION_TYPES = {"digits": "Digit String Recognition", "words": "Regular Text Recognition"}

@@ -112,6 +112,12 @@ class Backbone:
         return integer(self.text_config, self.anatomy.top_k)
 
     @property
+    def limits(self) -> tuple[int, int]:
+        """Equal parts that the experts of a layer lie in, and how many of them a token uses; (1, 1) without such a limit."""
+        keys = self.anatomy.limits
+        return (1, 1) if keys is None else (integer(self.text_config, keys[0], 1), integer(self.text_config, keys[1], 1))
+
+    @property
     def has_shared(self) -> bool:
         """Whether layers have always-on experts."""
         return any(part.kind == "shared" for part in self.parts.values())
@@ -135,9 +141,9 @@ class Backbone:
         vision = self.config.get("vision_config") or {}
         frames = self.anatomy.temporal_patch_size
         return VisionGeometry(
-            integer(vision, self.anatomy.patch_size),
-            integer(vision, self.anatomy.merge_size),
-            1 if frames is None else integer(vision, frames),
+            integer(vision, self.anatomy.patch_size, least=1),
+            integer(vision, self.anatomy.merge_size, least=1),
+            1 if frames is None else integer(vision, frames, least=1),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,9 +161,12 @@ class Backbone:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Backbone:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`. Raises ValueError, KeyError, TypeError or AttributeError on anything else."""
         tensors = {name: tuple(shape) for name, shape in data["tensors"].items()}
-        return cls(**{**data, "tensors": tensors, "left_out": tuple(data["left_out"])})
+        backbone = cls(**{**data, "tensors": tensors, "left_out": tuple(data["left_out"])})
+        if len(tensors.get(f"{backbone.anatomy.decoder}.embed_tokens.weight", ())) != 2:
+            raise ValueError("the backbone has no embedding")
+        return backbone
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -165,17 +174,18 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
     return config.get("text_config") or config
 
 
-def integer(config: dict[str, Any], key: str) -> int:
+def integer(config: dict[str, Any], key: str, least: int = 0) -> int:
     """A number of a config. Some families allow a list with one for each layer; they are equal in every published model.
 
-    Raises UserError when the key is missing or the layers differ.
+    Raises UserError when the key is missing, the number is below `least`, or the layers differ.
     """
     if key not in config:
         raise UserError(f"config.json lacks `{key}`")
     value = config[key]
     numbers = value if isinstance(value, list) else [value]
-    if not numbers or not all(type(number) is int and number >= 0 for number in numbers):
-        raise UserError(f"config.json: `{key}` should be a whole number, found {value!r}")
+    if not numbers or not all(type(number) is int and number >= least for number in numbers):
+        above = f" of at least {least}" if least else ""
+        raise UserError(f"config.json: `{key}` should be a whole number{above}, found {value!r}")
     if len(set(numbers)) > 1:
         raise UserError(f"config.json: `{key}` differs by layer: {value}", "only models whose layers agree are supported")
     return numbers[0]

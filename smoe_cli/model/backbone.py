@@ -13,6 +13,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from smoe_cli.families import anatomy_of
+from smoe_cli.model.refusal import refusal
 from smoe_cli.model.surgery import operate
 from smoe_cli.model.upcycle import make_sparse, upcycled_anatomy
 from smoe_cli.model.weights import derive, draw, saved_tensors
@@ -29,15 +30,18 @@ def backbone_config(config: Mapping[str, Any]) -> PretrainedConfig:
 def plain_backbone(recipe: Recipe, plan: Plan, dtype: torch.dtype = torch.float32, empty: bool = True) -> PreTrainedModel:
     """The model before surgery: with fresh weights, or, when a checkpoint will fill it and `empty`, on the meta device with its
     buffers in place. Then it leaves the global random state alone, although some families draw in their constructors.
+
+    Raises UserError when transformers refuses a checkpoint's config.
     """
     backbone, training, spec = plan.source.backbone, recipe.training, recipe.model.backbone
     kernels: dict[str, Any] = {"attn_implementation": training.attention, "dtype": dtype}
     if spec.upcycle is None:  # a dense model has no experts whose kernel could be chosen
         kernels["experts_implementation"] = training.experts
     auto = AutoModelForImageTextToText if backbone.anatomy.multimodal else AutoModelForCausalLM
-    config = backbone_config(backbone.config)
-    with _unfilled() if empty and spec.scratch is None else nullcontext():
-        model = auto.from_config(config, **kernels)
+    if spec.scratch is not None:
+        return auto.from_config(backbone_config(backbone.config), **kernels)
+    with refusal(str(spec.checkpoint)), _unfilled() if empty else nullcontext():
+        model = auto.from_config(backbone_config(backbone.config), **kernels)
         if spec.upcycle is not None:
             make_sparse(model, spec.upcycle, training.experts)
     return model

@@ -13,12 +13,7 @@ and a file whose bytes differ from the manifest's hash is refused.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +26,9 @@ from transformers import PreTrainedTokenizerFast
 from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.families import Checkpoint, open_checkpoint
-from smoe_cli.files import sha256
 from smoe_cli.model.build import build_model
 from smoe_cli.model.carried import carry, checkpoint_folder
+from smoe_cli.model.folder import atomic_folder, check_manifest, write_manifest
 from smoe_cli.model.hf_config import MODEL_TYPE, SymbioticConfig
 from smoe_cli.model.model import SymbioticModel
 from smoe_cli.model.shards import CODES, MAX_SHARD, Entry, ShardWriter, split
@@ -41,79 +36,6 @@ from smoe_cli.model.weights import saved_tensors
 from smoe_cli.plan import Plan, compile_plan
 from smoe_cli.plan.source import Source
 from smoe_cli.recipe import Loaded, Recipe, load
-
-MANIFEST = "manifest.json"
-VERSION = 1
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `folder` when the block ends well: what stands under that name is never half written.
-
-    A previous folder is moved aside for the exchange and then removed. A process that is killed leaves `.<name>.*` behind.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield work
-        umask = os.umask(0)
-        os.umask(umask)
-        for path in [work, *work.rglob("*")]:
-            # safetensors and mkdtemp make private files; these get the modes that any other file of the user has
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
-            _sync(path)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            os.replace(folder, old / "old")
-            os.replace(work, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(work, folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_manifest(folder: Path) -> None:
-    """Record size and SHA-256 of every file of a folder."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    entries = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
-    (folder / MANIFEST).write_text(json.dumps({"version": VERSION, "files": entries}, indent=1), encoding="utf-8")
-
-
-def check_manifest(folder: Path) -> None:
-    """Raise UserError naming the first file that is missing or damaged."""
-    if not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder / MANIFEST}: missing", "the folder is incomplete, or not one that smoe wrote")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, files = manifest["version"], manifest["files"]
-        entries = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / MANIFEST}: unreadable ({error})", "the folder is incomplete or damaged") from error
-    if version != VERSION:
-        raise UserError(
-            f"{folder}: written in version {version} of the format; this smoe reads {VERSION}", "use the smoe that wrote it"
-        )
-    help = "copy the folder again, or use an earlier one"
-    for name, (size, digest) in entries.items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path}: missing, although the manifest lists it", help)
-        if path.stat().st_size != size or sha256(path) != digest:
-            raise UserError(f"{path}: damaged (its bytes are not those of the manifest)", help)
-    unlisted = {str(p.relative_to(folder)) for p in folder.rglob("*.safetensors")} - entries.keys()
-    if unlisted or not any(name.endswith(".safetensors") for name in entries):
-        what = f"does not list {', '.join(sorted(unlisted))}" if unlisted else "lists no weights"
-        raise UserError(f"{folder / MANIFEST}: {what}", "the folder is incomplete or damaged")
 
 
 def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -132,29 +54,41 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a readable safetensors file ({error})", "the file is damaged; copy it again") from error
 
 
-def copy_into(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str, cast: bool = False) -> None:
-    """Copy tensors into the model's by name; exactly these, in these shapes and types, or UserError.
-
-    cast: other floating-point types are converted (half precision becomes float32 without loss).
-    """
+def copy_into(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy tensors into the model's by name; exactly these, in these shapes and types, or UserError."""
     own = own_tensors(model)
-    problems = [f"`{n}` is missing" for n in own if n not in tensors]
-    problems += [f"`{n}` is not a tensor of this model" for n in tensors if n not in own]
+    problems = _misfits({n: tuple(t.shape) for n, t in own.items()}, {n: tuple(t.shape) for n, t in tensors.items()})
     problems += [
-        f"`{n}` has shape {tuple(t.shape)}, the model needs {tuple(own[n].shape)}"
-        for n, t in tensors.items()
-        if n in own and t.shape != own[n].shape
+        f"`{n}` is {t.dtype}, the model {own[n].dtype}" for n, t in tensors.items() if n in own and t.dtype != own[n].dtype
     ]
-    problems += [
-        f"`{n}` is {t.dtype}, the model {own[n].dtype}"
-        for n, t in tensors.items()
-        if not cast and n in own and t.dtype != own[n].dtype
-    ]
-    problems += [f"`{n}` holds values that are not finite" for n, t in tensors.items() if not torch.isfinite(t).all()]
     _raise(problems, where)
+    _fill(own, tensors, where)
+
+
+def _fill(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy values that are finite; half precision becomes float32 without loss."""
+    _raise([f"`{n}` holds values that are not finite" for n, t in tensors.items() if not torch.isfinite(t).all()], where)
     with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def _misfits(own: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What keeps tensors of these shapes from being those of a model."""
+    problems = [f"`{name}` is missing" for name in own if name not in found]
+    problems += [f"`{name}` is not a tensor of this model" for name in found if name not in own]
+    problems += [
+        f"`{name}` has shape {found[name]}, the model needs {shape}"
+        for name, shape in own.items()
+        if found.get(name, shape) != shape
+    ]
+    return problems
+
+
+def _raise(problems: list[str], where: str) -> None:
+    if problems:
+        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(f"{where}: " + "; ".join(problems[:5]) + more, "the file does not belong to this recipe's model")
 
 
 def config_of(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerFast, dtype: str) -> SymbioticConfig:
@@ -259,22 +193,7 @@ def _check_tensors(folder: Path, plan: Plan, found: Mapping[str, tuple[int, ...]
     """Raise UserError unless a folder has exactly the tensors of its plan. Names inside a vision encoder from scratch vary with
     the version of transformers; the model itself says which it wants."""
     planned = {tensor.name: tensor.shape for tensor in plan.tensors if not tensor.name.startswith("vision.")}
-    problems = [f"`{name}` is missing" for name in planned if name not in found]
-    problems += [
-        f"`{name}` is not a tensor of this model" for name in found if name not in planned and not name.startswith("vision.")
-    ]
-    problems += [
-        f"`{name}` has shape {found[name]}, the model needs {shape}"
-        for name, shape in planned.items()
-        if found.get(name, shape) != shape
-    ]
-    _raise(problems, str(folder))
-
-
-def _raise(problems: list[str], where: str) -> None:
-    if problems:
-        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise UserError(f"{where}: " + "; ".join(problems[:5]) + more, "the file does not belong to this recipe's model")
+    _raise(_misfits(planned, {n: shape for n, shape in found.items() if not n.startswith("vision.")}), str(folder))
 
 
 def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerFast, Loaded, Plan]:
@@ -285,9 +204,10 @@ def load_model(folder: Path) -> tuple[SymbioticModel, PreTrainedTokenizerFast, L
     opened = open_folder(folder)
     folder, loaded, plan = opened.folder, opened.loaded, opened.plan
     model = build_model(loaded.recipe, plan, weights=False)
-    tensors: dict[str, Tensor] = {}
-    for file in opened.checkpoint.files:
-        tensors.update(read_tensors(folder / file))
-    copy_into(model, tensors, str(folder / opened.checkpoint.files[0]), cast=True)
+    own = own_tensors(model)
+    found = {name: entry.shape for name, entry in opened.checkpoint.entries.items()}
+    _raise(_misfits({name: tuple(tensor.shape) for name, tensor in own.items()}, found), str(folder))
+    for file in opened.checkpoint.files:  # one after the other: the model and one file are in memory
+        _fill(own, read_tensors(folder / file), str(folder / file))
     model.carried_from = folder  # type: ignore[assignment]
     return model.eval(), read_tokenizer(str(folder)), loaded, plan

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,29 @@ MAX_SHARD = 5_000_000_000
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Types of tensors by their name in a safetensors header."""
 CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+def joint(types: Iterable[str]) -> str:
+    """The type that holds values of all these types: theirs, or float32 where they differ."""
+    found = set(types)
+    return found.pop() if len(found) == 1 else "F32"
+
+
+class Typed(Protocol):
+    """A tensor in a file, to be written or found."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def common(entries: Iterable[Typed]) -> str:
+    """The type of most of the values."""
+    counts: dict[str, int] = {}
+    for entry in entries:
+        counts[entry.dtype] = counts.get(entry.dtype, 0) + math.prod(entry.shape)
+    return max(counts, key=lambda dtype: counts[dtype])
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from smoe_cli.data.positions import pretrained_size
 from smoe_cli.errors import UserError
 from smoe_cli.families import VisionGeometry
 from smoe_cli.model.pixels import Normalisation, flat_patches
+from smoe_cli.model.refusal import refusal
 from smoe_cli.plan import Plan
 from smoe_cli.recipe.models import FreshVision, PretrainedVision
 
@@ -50,6 +51,9 @@ def build_vision(spec: FreshVision | PretrainedVision, plan: Plan, attention: st
         config = _pretrained_config(plan.source.vision.config, spec.path)
     setattr(config, HEAD, False)  # families that do not know the key do not look at it
     switches = _switches(MODEL_MAPPING[type(config)])
+    if isinstance(spec, PretrainedVision):
+        with refusal(f'vision encoder "{spec.path}"'):
+            return AutoModel.from_config(config, attn_implementation=attention, dtype=torch.float32, **switches)
     try:
         return AutoModel.from_config(config, attn_implementation=attention, dtype=torch.float32, **switches)
     except ValueError as error:
@@ -78,7 +82,8 @@ def _pretrained_config(config: dict[str, object], path: str) -> PreTrainedConfig
     family = str(config["model_type"])
     if family not in CONFIG_MAPPING or CONFIG_MAPPING[family] not in MODEL_MAPPING:
         raise UserError(f'vision encoder "{path}": this transformers has no model `{family}`', "install a later transformers")
-    return CONFIG_MAPPING[family].from_dict(dict(config))
+    with refusal(f'vision encoder "{path}"'):
+        return CONFIG_MAPPING[family].from_dict(dict(config))
 
 
 def load_vision(encoder: PreTrainedModel, spec: PretrainedVision, plan: Plan) -> None:

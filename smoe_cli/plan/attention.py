@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from smoe_cli.errors import UserError
 from smoe_cli.families import Backbone
+from smoe_cli.families.backbone import integer
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,24 @@ class Attention:
 
 
 def attention_of(backbone: Backbone) -> Attention:
-    """From the config keys of transformers."""
+    """From the config keys of transformers. Raises UserError naming one that is missing or no number."""
     config = backbone.text_config
-    heads = int(config["num_attention_heads"])
-    groups = int(config.get("num_key_value_heads") or heads)
+    heads = integer(config, "num_attention_heads", least=1)
+    groups = heads if config.get("num_key_value_heads") is None else integer(config, "num_key_value_heads", least=1)
     kinds = config.get("layer_types") or ["full_attention"] * backbone.layers
+    if not isinstance(kinds, list) or len(kinds) != backbone.layers:
+        raise UserError(f"config.json: `layer_types` should name the kind of each of the {backbone.layers} layers")
     linear = sum(kind == "linear_attention" for kind in kinds)
     state = 0
     if linear:
-        state = config["linear_num_value_heads"] * config["linear_key_head_dim"] * config["linear_value_head_dim"]
+        widths = ("linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim")
+        state = math.prod(integer(config, key) for key in widths)
     if "kv_lora_rank" in config:  # latent attention (DeepSeek-V2, arXiv 2405.04434)
-        key, value = config["qk_nope_head_dim"] + config["qk_rope_head_dim"], config["v_head_dim"]
+        key = integer(config, "qk_nope_head_dim") + integer(config, "qk_rope_head_dim")
+        value = integer(config, "v_head_dim")
     else:
-        key = value = config.get("head_dim") or backbone.hidden_size // heads
+        own = config.get("head_dim")
+        key = value = backbone.hidden_size // heads if own is None else integer(config, "head_dim", least=1)
     return Attention(
         heads=heads,
         queries=heads * key,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from smoe_cli.errors import UserError
 from smoe_cli.families import ANATOMIES, DENSE, Backbone
+from smoe_cli.families.backbone import integer
+from smoe_cli.plan.attention import attention_of
 from smoe_cli.plan.limits import check_limits
 from smoe_cli.plan.source import Source, backbone_path
 from smoe_cli.plan.types import GroupPlan
+from smoe_cli.plan.vision import encoder_sizes
 from smoe_cli.recipe import Problem
 from smoe_cli.recipe.checks.sizes import multiples
 from smoe_cli.recipe.models import BytesTokenizer, FreshVision, OwnVision, Recipe, Shared
@@ -35,6 +39,21 @@ def check_family(recipe: Recipe, source: Source) -> Iterator[Problem]:
         if odd:
             message = f"feed-forward layers with biases cannot be upcycled: it has `{odd[0]}`"
             yield Problem(backbone_path(recipe), message)
+
+
+def check_config(recipe: Recipe, source: Source) -> Iterator[Problem]:
+    """Whether the backbone's config has the numbers that the plan reads; the rest of it is transformers' business."""
+    backbone = source.backbone
+    readers: list[Callable[[Backbone], object]] = [attention_of, lambda backbone: backbone.limits]
+    if backbone.anatomy.multimodal:
+        readers += [lambda backbone: backbone.vision_geometry, encoder_sizes]
+    if backbone.text_config.get("max_position_embeddings") is not None:
+        readers.append(lambda backbone: integer(backbone.text_config, "max_position_embeddings", least=1))
+    for read in readers:
+        try:
+            read(backbone)
+        except UserError as error:
+            yield Problem(backbone_path(recipe), error.message, error.help or "correct the checkpoint's config.json")
 
 
 def check_fit(recipe: Recipe, source: Source) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from smoe_cli.plan.checks import check_family, check_fit, check_groups, check_profile, check_promotion, check_rows
+from smoe_cli.plan.checks import check_config, check_family, check_fit, check_groups, check_profile, check_promotion, check_rows
 from smoe_cli.plan.errors import PlanError
 from smoe_cli.plan.flops import flops
 from smoe_cli.plan.groups import Layers, compile_groups, promote
@@ -34,7 +34,7 @@ def compile_plan(recipe: Recipe, processes: int = 1, source: Source | None = Non
     """
     source = source or Source.read(recipe)
     model, backbone = recipe.model, source.backbone
-    _raise(check_family(recipe, source))
+    _raise([*check_family(recipe, source)] or check_config(recipe, source))
     problems = [*check_promotion(recipe, source), *check_profile(recipe, source)]
     promoted: Layers = ()
     routed = routed_experts(recipe, backbone)

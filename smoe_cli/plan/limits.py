@@ -19,10 +19,8 @@ from smoe_cli.recipe.words import count
 
 def check_limits(groups: Sequence[GroupPlan], backbone: Backbone, routed: Routed) -> Iterator[Problem]:
     """Groups in which a token could end up with too few experts; each is told once, with its first such layer."""
-    if backbone.anatomy.limits is None:
-        return
-    parts, used = (int(backbone.text_config[key]) for key in backbone.anatomy.limits)
-    if parts <= 1:
+    parts, used = backbone.limits
+    if parts == 1:
         return
     for index, group in enumerate(groups):
         for layer, experts in zip(backbone.moe_layers, group.experts, strict=True):

@@ -82,12 +82,21 @@ class Profile:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Profile:
-        """The inverse of `to_dict`. Raises ValueError, KeyError or TypeError on anything else."""
+        """The inverse of `to_dict`. Raises ValueError, KeyError, TypeError or AttributeError on anything else."""
         if data.get("kind") != KIND:
             raise ValueError(f"`kind` is {data.get('kind')!r}, not {KIND!r}")
         if data.get("version") != VERSION:
             raise ValueError(f"version {data.get('version')!r}; this smoe reads {VERSION}")
-        profile = cls(
+        try:
+            profile = cls._of(data)
+        except OverflowError as error:  # a JSON file may say `Infinity`
+            raise ValueError(str(error)) from error
+        profile._check()
+        return profile
+
+    @classmethod
+    def _of(cls, data: dict[str, Any]) -> Profile:
+        return cls(
             family=str(data["family"]),
             sha256=data["sha256"],
             layers=tuple(int(layer) for layer in data["layers"]),
@@ -102,13 +111,13 @@ class Profile:
             dtype=str(data["dtype"]),
             pools=tuple(int(size) for size in data["pools"]),
         )
-        profile._check()
-        return profile
 
     def _check(self) -> None:
         shape = (len(self.layers), self.experts)
         if unknown := set(self.tokens) - set(MODALITIES):
             raise ValueError(f"unknown modality `{min(unknown)}`")
+        if any(number < 0 for number in self.tokens.values()):
+            raise ValueError("`tokens` has a negative number")
         if self.pools and sum(self.pools) != self.experts:
             raise ValueError(f"`pools` {list(self.pools)} are not {self.experts} experts")
         for name, table in (("counts", self.counts), ("mass", self.mass)):
@@ -152,7 +161,7 @@ def read_profile(path: str | Path) -> Profile:
         raise UserError(f"{path}: no such file", "write one with `smoe profile MODEL --data … --out profile.json`") from error
     except KeyError as error:
         raise UserError(f"{path}: not a profile (lacks {error})", "write it with `smoe profile`") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not a profile ({error})", "write it with `smoe profile`") from error
 
 

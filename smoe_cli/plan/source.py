@@ -44,9 +44,7 @@ class Source:
         problems: list[Problem] = []
         backbone = _at(problems, backbone_path(recipe), lambda: _backbone(recipe))
         vision = _at(problems, ("model", "vision", "path"), lambda: _vision(recipe))
-        profile = _at(
-            problems, ("model", "profile"), lambda: read_profile(recipe.model.profile) if recipe.model.profile else None
-        )
+        profile = _at(problems, ("model", "profile"), lambda: _profile(recipe))
         if problems or backbone is None:
             raise PlanError(problems)
         preprocessor = _at(problems, ("model", "vision"), lambda: _preprocessor(recipe))

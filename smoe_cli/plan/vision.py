@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from smoe_cli.families import Backbone
+from smoe_cli.families.backbone import integer
 from smoe_cli.plan.encoder import VisionFacts, extra_tokens, layer_count, layer_of
 from smoe_cli.plan.source import Source
 from smoe_cli.recipe.models import FreshVision, Model, OwnVision, PretrainedVision
@@ -77,8 +78,9 @@ def fresh_sight(vision: FreshVision, d: int) -> Sight:
 
 def own_sight(vision: OwnVision, backbone: Backbone) -> Sight:
     """The encoder of a multimodal backbone, whose tokens are squares of patches. `image_size` is a whole number of them."""
-    geometry, config = backbone.vision_geometry, backbone.config["vision_config"]
+    geometry = backbone.vision_geometry
     assert geometry is not None
+    width, depth, heads = encoder_sizes(backbone)
     side = geometry.patch_size * geometry.merge_size
     own = {name: shape for name, shape in backbone.tensors.items() if backbone.part(name).kind == "vision"}
     layers = {name: shape for name, shape in own.items() if ".blocks." in name}
@@ -86,15 +88,22 @@ def own_sight(vision: OwnVision, backbone: Backbone) -> Sight:
         tokens=patches(vision.image_size, (side, side)),
         patches=patches(vision.image_size, (geometry.patch_size, geometry.patch_size)),
         class_tokens=0,
-        hidden_size=config["hidden_size"],
+        hidden_size=width,
         intermediate_size=max(shape[0] for name, shape in layers.items() if ".mlp." in name),
-        layers=config["depth"],
-        heads=config["num_heads"],
+        layers=depth,
+        heads=heads,
         stem=_matrices(shape for name, shape in own.items() if ".patch_embed." in name),
         layer_weights=_matrices(layers.values()),
         projected=_matrices(shape for name, shape in backbone.tensors.items() if backbone.part(name).kind == "projector"),
         projector=None,
     )
+
+
+def encoder_sizes(backbone: Backbone) -> tuple[int, int, int]:
+    """Width, layers and heads of a multimodal backbone's encoder. Raises UserError when its config does not say."""
+    config = backbone.config.get("vision_config") or {}
+    width, depth, heads = (integer(config, key, least=1) for key in ("hidden_size", "depth", "num_heads"))
+    return width, depth, heads
 
 
 def pretrained_sight(vision: PretrainedVision, facts: VisionFacts, d: int) -> Sight:

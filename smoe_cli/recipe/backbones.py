@@ -80,3 +80,10 @@ class Backbone(Node):
     """A mixture-of-experts checkpoint."""
     upcycle: Upcycle | None = None
     """A dense checkpoint made sparse."""
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Folder or hub id of the checkpoint that the weights come from; None from scratch."""
+        if self.upcycle is not None:
+            return self.upcycle.from_
+        return None if self.pretrained is None else self.pretrained.path

@@ -88,10 +88,6 @@ class Plain:
 Shape = Model | Tagged | Choice | Table | Many | Fixed | Words | Plain
 
 
-def shape_of(model: type[BaseModel]) -> Model:
-    return Model(model)
-
-
 def _shape(annotation: Any, info: tuple[Any, ...] = ()) -> Shape:
     """The shape of an annotation; `info` is what `Annotated` or the field adds to it. Optional is left out."""
     if get_origin(annotation) is Annotated:

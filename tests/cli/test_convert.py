@@ -123,3 +123,28 @@ def test_a_bar_on_a_terminal_only() -> None:
     os.close(terminal)
     assert b"writing" in os.read(screen, 4096)
     os.close(screen)
+
+
+KILLED = """
+import os, signal, sys
+from smoe_cli.cli.main import run
+from smoe_cli.model.shards import ShardWriter
+write, calls = ShardWriter.write, []
+def killing(self, name, part):
+    calls.append(name)
+    if len(calls) == 30:
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+    return write(self, name, part)
+ShardWriter.write = killing
+sys.exit(run(["convert", sys.argv[1], sys.argv[2], "--to", "symbiotic"]))
+"""
+
+
+def test_a_process_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint("qwen3_moe", tmp_path / "checkpoint")
+    recipe = write_recipe(tmp_path / "recipe.yaml", "qwen3_moe", checkpoint)
+    command = [sys.executable, "-c", KILLED, str(recipe), str(tmp_path / "out"), "SIGTERM"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 130, result.stderr
+    assert result.stderr.strip().endswith("interrupted")
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "recipe.yaml"}

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from smoe_cli.cli.main import run
-from smoe_cli.convert.profile_plain import PlainCounter, Tokens
-from smoe_cli.convert.profile_tally import Tally
+from smoe_cli.convert.profiling.plain import PlainCounter, Tokens
+from smoe_cli.convert.profiling.tally import Tally
 from smoe_cli.plan.profile import read_profile
-from tests.convert.profiles import write_pictures, write_texts
+from tests.convert.profiling.profiles import write_pictures, write_texts
 from tests.families.tiny import write_checkpoint
 
 

@@ -20,7 +20,7 @@ from smoe_cli.convert.original import to_original
 from smoe_cli.convert.symbiotic import to_symbiotic
 from smoe_cli.convert.understanding import to_understanding
 from smoe_cli.errors import Failure, SmoeError, UserError
-from smoe_cli.model.io import write_manifest
+from smoe_cli.model.folder import write_manifest
 from smoe_cli.model.shards import ShardWriter
 from tests.convert.make import convert, write_recipe
 from tests.eval.folders import write_model

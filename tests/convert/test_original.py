@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from smoe_cli.convert.options import Options
 from smoe_cli.convert.original import to_original
@@ -48,6 +48,19 @@ def test_a_checkpoint_in_half_precision_with_biases_in_float32(tmp_path: Path) -
     to_symbiotic(recipe, tmp_path / "symbiotic", Options())
     to_original(tmp_path / "symbiotic", tmp_path / "original", Options())
     assert (tmp_path / "original" / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+
+
+def test_experts_of_mixed_types(tmp_path: Path) -> None:
+    """A stacked tensor has one type; where the files mix them it is float32, and no value changes."""
+    checkpoint = write_checkpoint("qwen2_moe", tmp_path / "checkpoint")
+    tensors = load_file(checkpoint / "model.safetensors")
+    first = "model.layers.1.mlp.experts.0.down_proj.weight"
+    mixed = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items() if name != first}
+    save_file({**mixed, first: tensors[first]}, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    to_symbiotic(write_recipe(tmp_path / "r.yaml", "qwen2_moe", checkpoint), tmp_path / "symbiotic", Options())
+    to_original(tmp_path / "symbiotic", tmp_path / "original", Options())
+    back = load_file(tmp_path / "original" / "model.safetensors")
+    assert all(torch.equal(back[name].float(), tensor.float()) for name, tensor in {**mixed, first: tensors[first]}.items())
 
 
 def test_a_head_that_the_files_hold_twice(tmp_path: Path) -> None:
@@ -150,3 +163,24 @@ def test_upcycled(tmp_path: Path) -> None:
     to_symbiotic(write_recipe(tmp_path / "r.yaml", "qwen2_moe", checkpoint, **changes), tmp_path / "symbiotic", Options())
     with pytest.raises(UserError, match="upcycled from a dense `llama`"):
         to_original(tmp_path / "symbiotic", tmp_path / "out", Options())
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_experts_that_lie_stacked_in_the_files(tmp_path: Path, swapped: bool) -> None:
+    """In one tensor a projection, with the last two dimensions exchanged or not, as some published checkpoints have them."""
+    checkpoint = write_checkpoint("qwen3_vl_moe", tmp_path / "checkpoint")
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    experts = {name: tensor.detach() for name, tensor in model.named_parameters() if ".experts." in name}
+    tensors = {n: t for n, t in load_file(checkpoint / "model.safetensors").items() if ".experts." not in n}
+    tensors |= {name: t.transpose(1, 2).contiguous() if swapped else t for name, t in experts.items()}
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    recipe = write_recipe(tmp_path / "r.yaml", "qwen3_vl_moe", checkpoint)
+    to_symbiotic(recipe, tmp_path / "symbiotic", Options())
+    split = load_model(tmp_path / "symbiotic")[0].backbone
+    assert torch.equal(
+        split.get_parameter("model.language_model.layers.1.mlp.experts.generation.down_proj"),
+        experts["model.language_model.layers.1.mlp.experts.down_proj"][[1, 4, 6]],
+    )
+    report = to_original(tmp_path / "symbiotic", tmp_path / "original", Options())
+    assert (tmp_path / "original" / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+    assert report.parameters == sum(tensor.numel() for tensor in tensors.values())

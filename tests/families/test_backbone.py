@@ -143,11 +143,19 @@ def test_a_stored_backbone_knows_its_files(written: Written, family: str) -> Non
     assert again.layout.slots == backbone.layout.slots
 
 
+def test_a_stored_backbone_without_its_tensors_is_refused(written: Written) -> None:
+    with pytest.raises(ValueError, match="no embedding"):
+        Backbone.from_dict(backbone_of(written("qwen3_moe")).to_dict() | {"tensors": {}})
+
+
 def test_numbers_of_a_config() -> None:
     assert integer({"moe_topk": [8, 8]}, "moe_topk") == integer({"moe_topk": 8}, "moe_topk") == 8
     for bad in ([8, 6], [], "8", True, None, 8.0, -1, [[8]]):
         with pytest.raises(UserError, match="moe_topk"):
             integer({"moe_topk": bad}, "moe_topk")
+    assert integer({"n_group": 1}, "n_group", least=1) == 1
+    with pytest.raises(UserError, match="`n_group` should be a whole number of at least 1, found 0"):
+        integer({"n_group": 0}, "n_group", least=1)
     with pytest.raises(UserError, match="lacks `moe_topk`"):
         integer({}, "moe_topk")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from smoe_cli.model.build import build_model
 from smoe_cli.model.routing import Routing
 from smoe_cli.model.surgery import operate
 from smoe_cli.plan import compile_plan
+from smoe_cli.recipe.checks.experts import RESERVED
 from tests.helpers import one_group, tiny
 
 
@@ -120,3 +123,9 @@ def test_the_two_kernels_agree_on_a_mixed_batch() -> None:
         losses[kernel] = torch.stack([out.text_losses.sum(), out.flow_losses.sum()])
     torch.testing.assert_close(losses["grouped_mm"], losses["eager"], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(losses["batched_mm"], losses["eager"], rtol=1e-5, atol=1e-4)
+
+
+def test_names_that_torch_keeps_for_itself_are_refused_by_the_recipe() -> None:
+    """Groups lie by their names in a ModuleDict, which refuses those that it has itself."""
+    own = {name for name in dir(torch.nn.ModuleDict()) if re.fullmatch(r"[a-z][a-z0-9_-]*", name)}
+    assert own <= RESERVED

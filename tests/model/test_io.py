@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from smoe_cli.convert.options import Options
 from smoe_cli.errors import UserError
 from smoe_cli.families import ANATOMIES
-from smoe_cli.model.io import load_model, open_folder, save_model, write_manifest
+from smoe_cli.model.folder import write_manifest
+from smoe_cli.model.io import load_model, open_folder, save_model
 from tests.convert.make import convert
 from tests.eval.folders import write_model
 

@@ -62,6 +62,27 @@ def test_every_tensor_is_filled(checkpoint: Checkpoints, family: str) -> None:
     assert all(tensor.dtype == torch.float32 for tensor in saved_tensors(holder).values())
 
 
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [
+        ("qwen2_moe", "hidden_act", "x"),
+        ("qwen2_moe", "attention_dropout", "x"),
+        ("llama", "rope_parameters", {"rope_type": "x"}),
+    ],
+)
+def test_a_config_that_transformers_refuses(
+    checkpoint: Checkpoints, tmp_path: Path, family: str, key: str, value: object
+) -> None:
+    folder = tmp_path / "refused"
+    shutil.copytree(checkpoint(family), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    recipe = recipe_for(family, folder)
+    with pytest.raises(UserError, match=r"transformers cannot build it from its config\.json") as error:
+        build_model(recipe, compile_plan(recipe))
+    assert str(folder) in error.value.message
+
+
 def test_a_tied_head_stays_tied(tmp_path: Path) -> None:
     folder = write_checkpoint("qwen3_moe", tmp_path / "tied", tie_word_embeddings=True)
     model, plan = decoder(pretrained(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from smoe_cli.plan import PlanError, compile_plan
 from smoe_cli.recipe import load
+from smoe_cli.recipe.models import Recipe
 from tests.families.conftest import Written
 from tests.families.tiny import write_checkpoint
 from tests.plan.pretrained import RISING, backbone_of, data_of, plan_of, problems, profile_of
@@ -46,6 +48,44 @@ def test_files_that_cannot_be_read_are_told_at_the_key(family: str, way: str, pa
     found = problems(written(family), **changes)
     assert list(found) == [path]
     assert "/nowhere/at/all: no such folder" in found[path]
+
+
+DAMAGES = [
+    ("qwen2_moe", "num_attention_heads", None, "lacks `num_attention_heads`"),
+    ("qwen2_moe", "num_attention_heads", 0, "`num_attention_heads` should be a whole number of at least 1, found 0"),
+    ("qwen2_moe", "num_key_value_heads", "x", "`num_key_value_heads` should be a whole number"),
+    ("qwen2_moe", "max_position_embeddings", "x", "`max_position_embeddings` should be a whole number"),
+    ("qwen2_moe", "layer_types", 3, "`layer_types` should name the kind of each of the 3 layers"),
+    ("qwen3_moe", "head_dim", "x", "`head_dim` should be a whole number"),
+    ("deepseek_v3", "n_group", None, "lacks `n_group`"),
+    ("deepseek_v3", "topk_group", [], "`topk_group` should be a whole number"),
+    ("deepseek_v3", "v_head_dim", None, "lacks `v_head_dim`"),
+    ("llama", "num_attention_heads", None, "lacks `num_attention_heads`"),
+    ("qwen3_5_moe", "text_config.linear_key_head_dim", None, "lacks `linear_key_head_dim`"),
+    ("qwen3_vl_moe", "vision_config.depth", None, "lacks `depth`"),
+    ("qwen3_vl_moe", "vision_config.patch_size", 0, "`patch_size` should be a whole number of at least 1"),
+]
+
+
+@pytest.mark.parametrize(("family", "key", "value", "message"), DAMAGES, ids=lambda value: str(value)[:24])
+def test_numbers_of_the_config_are_checked(
+    family: str, key: str, value: object, message: str, written: Written, tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(written(family), folder)
+    raw = data_of(folder)
+    config = json.loads((folder / "config.json").read_text())
+    *parents, last = key.split(".")
+    part = config[parents[0]] if parents else config
+    part.update({last: value})
+    if value is None:
+        del part[last]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PlanError) as error:
+        compile_plan(Recipe.model_validate(raw))
+    way = ("upcycle", "from") if family == "llama" else ("pretrained", "path")
+    assert [problem.path for problem in error.value.problems] == [("model", "backbone", *way)]
+    assert message in error.value.problems[0].message
 
 
 def test_every_unreadable_file_is_told_at_once(written: Written) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ def test_the_same_data_is_not_counted_twice() -> None:
             {"tokens": {"text": 1}, "counts": {"text": [[1, 1, 0]] * 2}, "mass": {"text": [[-1.0, 2.0, 0.0]] * 2}},
             "`mass.text` has a negative",
         ),
+        (
+            {"tokens": {"text": -1}, "counts": {"text": [[1, 1, 0]] * 2}, "mass": {"text": [[1.0, 2.0, 0.0]] * 2}},
+            "`tokens` has a neg",
+        ),
+        ({"experts": math.inf}, "cannot convert float infinity"),
     ],
 )
 def test_damaged_files_are_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -100,8 +106,13 @@ def test_damaged_files_are_named(change: dict[str, Any], message: str, tmp_path:
     assert str(path) in error.value.message
 
 
+def test_infinity_is_no_number_of_a_profile_that_a_folder_holds() -> None:
+    with pytest.raises(ValueError, match="infinity"):
+        Profile.from_dict(EMPTY.to_dict() | {"experts": math.inf})
+
+
 def test_what_is_no_profile_at_all(tmp_path: Path) -> None:
-    for text in ("", "[]", "{", '"x"', '{"kind": "smoe/profile", "version": 1}'):
+    for text in ("", "[]", "{", '"x"', '{"kind": "smoe/profile", "version": 1}', "[" * 100_000):
         path = tmp_path / "profile.json"
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match="not a profile"):

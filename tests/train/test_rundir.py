@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from smoe_cli.errors import UserError
-from smoe_cli.model.io import MANIFEST, check_manifest
+from smoe_cli.model.folder import MANIFEST, check_manifest
 from smoe_cli.train import loop
 from tests.helpers import tiny_data
 from tests.train.runs import lines, run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from smoe_cli.recipe.backbones import Backbone
@@ -15,6 +16,22 @@ from smoe_cli.recipe.tree import Path
 from smoe_cli.recipe.words import all_of, did_you_mean
 
 _GROUPS: Path = ("model", "groups")
+
+RESERVED = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys load_state_dict
+    modules mtia named_buffers named_children named_modules named_parameters parameters pop register_backward_hook
+    register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+    register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+    register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+    set_submodule share_memory smart_apply state_dict to to_empty train training type update values xpu zero_grad
+""",
+    )
+)
+"""Attributes of `torch.nn.ModuleDict`, in which groups lie by their names, with those that transformers adds."""
 
 
 def check_experts(recipe: Recipe) -> Iterator[Problem]:
@@ -59,6 +76,9 @@ def repeated(values: Sequence[object], path: Path) -> Iterator[Problem]:
 def _names(groups: Sequence[Group]) -> Iterator[Problem]:
     names = [group.name for group in groups]
     for index, name in enumerate(names):
+        if name in RESERVED:
+            message = f"a group cannot be named `{name}`: torch's modules have something else of this name"
+            yield Problem((*_GROUPS, index, "name"), message, f"`{name}-experts` would do")
         if name in names[:index]:
             yield Problem(
                 (*_GROUPS, index, "name"), f"another group is named `{name}`", "roles are called by it: `experts.<name>`"

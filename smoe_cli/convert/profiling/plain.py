@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from smoe_cli.convert.profile_data import Documents
-from smoe_cli.convert.profile_hash import fingerprint
-from smoe_cli.convert.profile_images import ImageReader, Patches
-from smoe_cli.convert.profile_tally import PADDING, RouterHooks, Tally
+from smoe_cli.convert.profiling.data import Documents
+from smoe_cli.convert.profiling.hash import fingerprint
+from smoe_cli.convert.profiling.images import ImageReader, Patches
+from smoe_cli.convert.profiling.tally import PADDING, RouterHooks, Tally
 from smoe_cli.data.sample import BadRow, Sample
 from smoe_cli.data.tokenizer import TextEncoder, read_tokenizer
 from smoe_cli.errors import Failure, UserError
@@ -31,7 +31,7 @@ from smoe_cli.recipe.nodes import TEXT, VIT
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from smoe_cli.convert.profile import Settings
+    from smoe_cli.convert.profiling.counting import Settings
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 

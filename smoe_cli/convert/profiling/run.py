@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from smoe_cli.convert.profile_data import Documents
-from smoe_cli.convert.profile_tally import Tally
+from smoe_cli.convert.profiling.data import Documents
+from smoe_cli.convert.profiling.tally import Tally
 from smoe_cli.data.sample import BadRow, Sample
 from smoe_cli.errors import Failure, UserError
 from smoe_cli.eval.targets import writing

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from smoe_cli.convert.profile_data import Documents
-from smoe_cli.convert.profile_hash import fingerprint
-from smoe_cli.convert.profile_tally import PADDING, LayerTally, Tally, collect
+from smoe_cli.convert.profiling.data import Documents
+from smoe_cli.convert.profiling.hash import fingerprint
+from smoe_cli.convert.profiling.tally import PADDING, LayerTally, Tally, collect
 from smoe_cli.data.batch import RowBuilder, collate
 from smoe_cli.data.documents import Document, DocumentBuilder, shifted_timestep
 from smoe_cli.data.keys import generator
@@ -24,7 +24,7 @@ from smoe_cli.plan.profile import Profile
 from smoe_cli.recipe.nodes import MODALITIES
 
 if TYPE_CHECKING:
-    from smoe_cli.convert.profile import Settings
+    from smoe_cli.convert.profiling.counting import Settings
 
 _MODALITY = {"mmu": "vit", "t2i": "vae"}
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from smoe_cli.convert.profile import Settings, merge, profile_model
-from smoe_cli.convert.profile_data import Documents
-from smoe_cli.convert.profile_run import Stopped, begin, run
-from smoe_cli.convert.profile_tally import PADDING, STEP, LayerTally, Tally
+from smoe_cli.convert.profiling.counting import Settings, merge, profile_model
+from smoe_cli.convert.profiling.data import Documents
+from smoe_cli.convert.profiling.run import Stopped, begin, run
+from smoe_cli.convert.profiling.tally import PADDING, STEP, LayerTally, Tally
 from smoe_cli.data.sample import BadRow, Sample
 from smoe_cli.errors import Failure, UserError
 from smoe_cli.plan.profile import Profile, read_profile
-from tests.convert.profiles import texts, write_texts
+from tests.convert.profiling.profiles import texts, write_texts
 from tests.families.tiny import write_checkpoint
 
 EMPTY = Profile("olmoe", None, (0, 1), 5, 1, {}, {}, {}, model="m", pools=(5,))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from smoe_cli.convert.profile import Settings, profile_model
-from smoe_cli.convert.profile_ours import OwnCounter, is_ours
+from smoe_cli.convert.profiling.counting import Settings, profile_model
+from smoe_cli.convert.profiling.ours import OwnCounter, is_ours
 from smoe_cli.data.special import tokenizer_of
 from smoe_cli.errors import UserError
 from smoe_cli.model.build import build_model
@@ -18,7 +18,7 @@ from smoe_cli.plan import compile_plan
 from smoe_cli.plan.profile import read_profile
 from smoe_cli.recipe.dump import resolved_yaml
 from smoe_cli.recipe.models import Recipe
-from tests.convert.profiles import samples, write_pictures, write_texts
+from tests.convert.profiling.profiles import samples, write_pictures, write_texts
 from tests.families.tiny import write_checkpoint
 from tests.helpers import tiny
 from tests.model.pretrained import pretrained, upcycled

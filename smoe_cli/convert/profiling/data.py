@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from smoe_cli.convert.profile_hash import fingerprint, fingerprint_text
+from smoe_cli.convert.profiling.hash import fingerprint, fingerprint_text
 from smoe_cli.data.files import find_files, is_local
 from smoe_cli.data.hub import saved_to_disk
 from smoe_cli.data.keys import shuffled

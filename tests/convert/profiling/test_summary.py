@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smoe_cli.convert.profile_figure import draw, load
-from smoe_cli.convert.profile_summary import Summary, reachable, summarise
+from smoe_cli.convert.profiling.figure import draw, load
+from smoe_cli.convert.profiling.summary import Summary, reachable, summarise
 from smoe_cli.plan.profile import Counted, Counts, Profile
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from smoe_cli.convert.profile import Settings, profile_model
+from smoe_cli.convert.profiling.counting import Settings, profile_model
 from smoe_cli.plan import compile_plan
 from smoe_cli.plan.profile import Profile
 from smoe_cli.recipe.models import Recipe
-from tests.convert.profiles import write_pictures, write_texts
+from tests.convert.profiling.profiles import write_pictures, write_texts
 from tests.families.tiny import write_checkpoint
 from tests.model.pretrained import data_around
 

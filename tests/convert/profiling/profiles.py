@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from smoe_cli.convert.profile import Settings
-from smoe_cli.convert.profile_plain import PlainCounter, Tokens
+from smoe_cli.convert.profiling.counting import Settings
+from smoe_cli.convert.profiling.plain import PlainCounter, Tokens
 from smoe_cli.data.sample import Sample
 from smoe_cli.families import Backbone
 from smoe_cli.recipe.nodes import MODALITIES, VIT

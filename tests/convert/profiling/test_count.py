@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from smoe_cli.convert.profile_data import Documents
-from smoe_cli.convert.profile_tally import STEP, Tally
+from smoe_cli.convert.profiling.data import Documents
+from smoe_cli.convert.profiling.tally import STEP, Tally
 from smoe_cli.data.sample import BadRow, Sample
 from smoe_cli.errors import UserError
 from smoe_cli.recipe.nodes import MODALITIES
-from tests.convert.profiles import counter, replay, samples
+from tests.convert.profiling.profiles import counter, replay, samples
 from tests.families.tiny import FAMILIES, MULTIMODAL_FAMILIES, plain_model, write_checkpoint
 
 

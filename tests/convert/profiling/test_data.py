@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from smoe_cli.convert.profile_data import Documents, key_of, open_data
-from smoe_cli.convert.profile_hash import BLOCK, BLOCKS, fingerprint
+from smoe_cli.convert.profiling.data import Documents, key_of, open_data
+from smoe_cli.convert.profiling.hash import BLOCK, BLOCKS, fingerprint
 from smoe_cli.data.prose import passages
 from smoe_cli.errors import UserError
 from smoe_cli.eval.mmlu import CONTINUATIONS, prompt
 from smoe_cli.eval.mmlu_data import load_mmlu
-from tests.convert.profiles import picture, texts, write_pictures, write_texts
+from tests.convert.profiling.profiles import picture, texts, write_pictures, write_texts
 from tests.eval.tiny import write_mmlu
 
 
@@ -101,7 +101,7 @@ def test_splits(tmp_path: Path) -> None:
         only(f"{tmp_path}:validation")
 
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+RECIPE = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
 
 
 def test_a_recipe_stands_for_its_sources() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smoe_cli.convert.profile_summary import reachable
+from smoe_cli.convert.profiling.summary import reachable
 from smoe_cli.eval.targets import writing
 from smoe_cli.files import write_atomically
 from smoe_cli.plan.profile import Profile

@@ -12,8 +12,8 @@ from smoe_cli.errors import UserError
 from smoe_cli.plan.profile import Profile, add, read_profile
 
 if TYPE_CHECKING:
-    from smoe_cli.convert.profile_data import Documents
-    from smoe_cli.convert.profile_run import Progress
+    from smoe_cli.convert.profiling.data import Documents
+    from smoe_cli.convert.profiling.run import Progress
 
 MAX_TOKENS = 2048
 
@@ -36,8 +36,8 @@ def profile_model(model: str, data: Sequence[str], out: Path, settings: Settings
     model: a plain checkpoint (folder or hub id), or a run directory or model folder of ours. Raises UserError, and Stopped when
     interrupted.
     """
-    from smoe_cli.convert.profile_data import key_of, open_data
-    from smoe_cli.convert.profile_run import begin, run
+    from smoe_cli.convert.profiling.data import key_of, open_data
+    from smoe_cli.convert.profiling.run import begin, run
 
     counter = _open(model, settings)
     documents: dict[str, Documents] = {}
@@ -69,7 +69,7 @@ def merge(files: Sequence[Path]) -> Profile:
 
 
 def _open(model: str, settings: Settings) -> Any:
-    from smoe_cli.convert.profile_ours import OwnCounter, is_ours
-    from smoe_cli.convert.profile_plain import PlainCounter
+    from smoe_cli.convert.profiling.ours import OwnCounter, is_ours
+    from smoe_cli.convert.profiling.plain import PlainCounter
 
     return OwnCounter(Path(model), settings) if is_ours(Path(model)) else PlainCounter(model, settings)
