@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from smoe_cli.cli.main import COMMANDS, cli
 from smoe_cli.plan import compile_plan
@@ -22,11 +23,27 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
 
 
-def test_the_blocks_of_the_recipe_page_are_a_recipe(tmp_path: Path) -> None:
+def parts_of_the_recipe_page() -> tuple[list[str], list[str]]:
+    """The blocks down to the phases, and those that show other words. Variations are apart."""
     page = [b for b in blocks(ROOT / "docs/writing-a-recipe.md", "yaml") if not b.startswith("extends:")]
-    (tmp_path / "recipe.yaml").write_text("".join(page))
+    end = next(number for number, block in enumerate(page) if block.startswith("phases:")) + 1
+    return page[:end], page[end:]
+
+
+def test_the_blocks_of_the_recipe_page_are_a_recipe(tmp_path: Path) -> None:
+    whole, _ = parts_of_the_recipe_page()
+    (tmp_path / "recipe.yaml").write_text("".join(whole))
     plan = compile_plan(load(tmp_path / "recipe.yaml").recipe)
     assert [phase.name for phase in plan.phases] == ["understanding", "joint"]
+
+
+@pytest.mark.parametrize("block", parts_of_the_recipe_page()[1], ids=lambda block: " ".join(block.split()[:3]))
+def test_the_other_blocks_of_the_recipe_page_are_words_of_the_language(block: str) -> None:
+    """Each replaces keys of the page's recipe."""
+    recipe = yaml.safe_load("".join(parts_of_the_recipe_page()[0]))
+    for part, keys in yaml.safe_load(block).items():
+        recipe[part] = {**recipe.get(part, {}), **keys}
+    Recipe.model_validate(recipe)
 
 
 def test_the_variation_of_the_recipe_page_loads(tmp_path: Path) -> None:
@@ -93,3 +110,4 @@ def test_keys_in_the_readme_are_words_of_the_language(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_placeholder_is_left(page: Path) -> None:
     assert not re.findall(r"^[A-Z_]{8,}$", page.read_text(), re.M)
+    assert "@@" not in page.read_text()

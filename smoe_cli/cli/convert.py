@@ -107,8 +107,13 @@ def _plain(src: Path, dst: Path, target: str, options: Options) -> Report:
             raise UserError(f"{src}: a GGUF file becomes a plain checkpoint", "pass `--to original`")
         return dequantise(src, dst, options)
 
-    from smoe_cli.eval.locate import model_folder
+    from smoe_cli.eval.locate import is_plain, model_folder
 
+    if is_plain(src):
+        raise UserError(
+            f"{src}: `--to {target}` needs a model folder or a run directory",
+            "it is a plain checkpoint already; `--to symbiotic` with a recipe splits its experts",
+        )
     folder = model_folder(src)
 
     from smoe_cli.convert.original import to_original

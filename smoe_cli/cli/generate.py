@@ -82,6 +82,7 @@ def command(
     recipe = load(folder / "smoe.yaml").recipe
     if image is not None:
         check_reads(recipe)
+        _check_exists(image)
         picture = open_image(image)
         for reply in answer_about(*open_model(folder), picture, prompts or ("",), max_new_tokens):
             click.echo(reply)
@@ -106,6 +107,21 @@ def _check_options(context: click.Context, image: Path | None) -> None:
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UserError(f"{flags}: no effect {'with' if image is not None else 'without'} --image")
+
+
+def _check_exists(image: Path) -> None:
+    """Refuse an image that is not there, with a similar name of the same folder."""
+    from smoe_cli.errors import UserError
+    from smoe_cli.recipe.words import nearest
+
+    if image.exists():
+        return
+    names = sorted(path.name for path in image.parent.iterdir() if path.is_file()) if image.parent.is_dir() else []
+    guess = nearest(image.name, names)
+    help = (
+        f"did you mean `{image.with_name(guess)}`?" if guess else "--image takes the path of a picture, such as a PNG or JPEG"
+    )
+    raise UserError(f"{image}: no image file", help)
 
 
 def _sampling(sampling: Sampling, steps: int | None, guidance: float | None, shift: float | None) -> Sampling:

@@ -11,7 +11,7 @@ import click
 from smoe_cli.cli.common import load_and_compile, set_option
 
 if TYPE_CHECKING:
-    from smoe_cli.recipe import Recipe
+    from smoe_cli.recipe import Loaded, Recipe
 
 
 @click.command("validate")
@@ -22,7 +22,7 @@ def command(ctx: click.Context, recipes: tuple[Path, ...], overrides: tuple[str,
     """Check recipes without building or downloading anything.
 
     Of checkpoints that a recipe begins with, the headers of those in local folders are read. Whether it fits one of the hub is
-    for `smoe plan` to say.
+    for `smoe plan` to say; a local folder or a profile that does not exist (yet) is warned of.
 
     \b
     smoe validate recipes/*.yaml
@@ -36,8 +36,9 @@ def command(ctx: click.Context, recipes: tuple[Path, ...], overrides: tuple[str,
     wrong = 0
     for path in recipes:
         try:
-            recipe = load(path, overrides).recipe
-            unopened = [name for name in checkpoints(recipe) if not os.path.isdir(os.path.expanduser(name))]
+            loaded = load(path, overrides)
+            recipe = loaded.recipe
+            unopened = [name for name in checkpoints(recipe).values() if not os.path.isdir(os.path.expanduser(name))]
             if not unopened:
                 load_and_compile(path, overrides)
         except UserError as error:
@@ -45,6 +46,8 @@ def command(ctx: click.Context, recipes: tuple[Path, ...], overrides: tuple[str,
             show(error)
             click.echo(err=True)
             continue
+        if unopened:
+            warn_of_missing(loaded)
         steps = sum(phase.steps for phase in recipe.phases)
         facts = [recipe.name, count(len(recipe.phases), "phase"), count(steps, "step")]
         click.echo(f"ok  {path}  ({', '.join(facts + [f'without opening {name}' for name in unopened])})")
@@ -54,9 +57,36 @@ def command(ctx: click.Context, recipes: tuple[Path, ...], overrides: tuple[str,
         ctx.exit(UserError.exit_code)
 
 
-def checkpoints(recipe: Recipe) -> list[str]:
-    """Paths and hub ids of the checkpoints that a recipe begins with."""
+def checkpoints(recipe: Recipe) -> dict[tuple[str, ...], str]:
+    """Where in the recipe a checkpoint that it begins with is named: its path or hub id."""
     backbone, vision = recipe.model.backbone, recipe.model.vision
-    found = [backbone.pretrained.path if backbone.pretrained else None, backbone.upcycle.from_ if backbone.upcycle else None]
-    found.append(vision.path if vision is not None and vision.family == "pretrained" else None)
-    return [path for path in found if path is not None]
+    found: dict[tuple[str, ...], str] = {}
+    if backbone.pretrained is not None:
+        found["model", "backbone", "pretrained", "path"] = backbone.pretrained.path
+    if backbone.upcycle is not None:
+        found["model", "backbone", "upcycle", "from"] = backbone.upcycle.from_
+    if vision is not None and vision.family == "pretrained":
+        found["model", "vision", "path"] = vision.path
+    return found
+
+
+def warn_of_missing(loaded: Loaded) -> None:
+    """Say on stderr which local checkpoints, and which profile, are not there (yet: another command may be to make them)."""
+    missing = {}
+    for place, name in checkpoints(loaded.recipe).items():
+        path = os.path.expanduser(name)
+        if not os.path.isdir(path) and is_local(name):
+            missing[place] = f"`{name}` is a file, not a folder" if os.path.exists(path) else f"no such folder `{name}`"
+    profile = loaded.recipe.model.profile
+    if profile is not None and not os.path.exists(os.path.expanduser(profile)):
+        missing["model", "profile"] = f"no such file `{profile}`"
+    for place, what in missing.items():
+        where, key = loaded.place(place), ".".join(place)
+        click.echo(f"{where}: warning: {key}: {what}; checked without opening it", err=True)
+
+
+def is_local(name: str) -> bool:
+    """Whether a name can only be a path. Hub ids are `name` or `owner/name`; a path like that is one if its folder exists."""
+    path = os.path.expanduser(name)
+    looks = os.path.isabs(path) or name.startswith((".", "~")) or name.count("/") > 1
+    return looks or os.path.exists(path) or os.path.isdir(os.path.dirname(path))

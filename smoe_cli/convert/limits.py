@@ -21,7 +21,7 @@ def part_limits(backbone: Backbone, group: GroupPlan) -> dict[str, int]:
     keys = backbone.anatomy.limits
     if keys is None:
         return {}
-    parts, best = (int(backbone.text_config.get(key) or 1) for key in keys)
+    parts, best = backbone.limits
     if parts == 1:
         return {}
     found = {_limits(experts, parts, best, backbone.num_experts) for experts in group.experts}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -74,5 +74,9 @@ def check_new(out: Path) -> None:
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` when the block ends well, and leaves nothing behind when it does not."""
     check_new(out)
-    with writing(out), atomic_folder(out) as work:
+    with writing(out), ExitStack() as stack:
+        try:
+            work = stack.enter_context(atomic_folder(out))
+        except OSError as error:
+            raise UserError(f"{out}: cannot be written: {error.strerror or error}", "choose another place") from None
         yield work

@@ -15,7 +15,7 @@ from smoe_cli.convert.options import Options, Report, check_new, new_folder
 from smoe_cli.convert.plain import Written, write_plain
 from smoe_cli.convert.reading import Reader
 from smoe_cli.convert.source import unbuilt, weight_hashes
-from smoe_cli.convert.verify import Check, compare, encode, loads, logits, opened, round_to, wants_logits
+from smoe_cli.convert.verify import Check, check_logits, encode, loads, logits, opened, round_to, wants_logits
 from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.model.backbone import receivers
@@ -45,7 +45,8 @@ def to_original(source: Path, out: Path, options: Options) -> Report:
         )
     with new_folder(out) as work:
         (work / "config.json").write_text(_dumped(backbone.config), encoding="utf-8")
-        written = write_plain(work, Reader(model.checkpoint), backbone, assembly, options, source_index(source))
+        with Reader(model.checkpoint) as reader:
+            written = write_plain(work, reader, backbone, assembly, options, source_index(source))
         _companions(model, work, written)
         check = _verified(model, work, written, options)
         left_out = _left_out(model, frozenset(name for plain in assembly.values() for name in plain.sources))
@@ -138,10 +139,9 @@ def _verified(model: Opened, work: Path, written: Written, options: Options) -> 
     if reason is not None:
         return Check(tensors, reason=reason)
     recipe = model.loaded.recipe
-    inputs = encode(read_tokenizer(str(work)))
+    inputs = encode(read_tokenizer(str(model.folder)))  # `work` has none where the source had none
     plain = opened(loads(plan.source.backbone), work, recipe)
     theirs = logits(operate(plain, plan, receivers(recipe)), inputs)
     del plain
     split = load_model(model.folder)[0].backbone
-    round_to(split, options.dtype)
-    return Check(tensors, *compare(logits(split, inputs), theirs))
+    return check_logits(tensors, split, inputs, theirs, options.dtype, lambda: round_to(split, options.dtype))

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from smoe_cli.convert.assembly import Plain
-from smoe_cli.families import Checkpoint, Slot
+from smoe_cli.families import Slot
 from smoe_cli.model.shards import DTYPES, common, joint
+from smoe_cli.model.weights import Files
 
 
-class Reader:
-    """The tensors of a checkpoint's files. Files are mapped, not read: memory holds what is asked for."""
-
-    def __init__(self, checkpoint: Checkpoint):
-        self.checkpoint = checkpoint
-        self._files: dict[str, Any] = {}
-
-    def _slice(self, name: str) -> Any:
-        file = self.checkpoint.entries[name].file
-        if file not in self._files:
-            self._files[file] = safe_open(self.checkpoint.folder / file, framework="pt")
-        return self._files[file].get_slice(name)
-
-    def whole(self, name: str) -> Tensor:
-        """All of it."""
-        return self._slice(name)[...]
-
-    def row(self, name: str, index: int, axis: int = 0) -> Tensor:
-        """One index of the first or the last dimension, which is kept with size 1."""
-        found = self._slice(name)
-        return found[index : index + 1] if axis == 0 else found[..., index : index + 1]
+class Reader(Files):
+    """The tensors of a model folder's files. A context manager."""
 
     def dtype(self, plain: Plain) -> str:
         """Type of a plain tensor, as in a safetensors header; float32 where its parts differ. Zeros get that of most."""
@@ -44,7 +24,7 @@ class Reader:
     def assemble(self, plain: Plain) -> Tensor:
         """The value of a plain tensor, whole."""
         if plain.whole is not None:
-            return self.whole(plain.whole)
+            return self.read(plain.whole)
         if plain.rows is None:
             return torch.zeros(plain.shape)
         rows = [self._row(plain, index) for index in range(len(plain.rows))]
@@ -64,4 +44,6 @@ class Reader:
         if row is None:
             shape = (*plain.shape[: plain.axis], 1, *plain.shape[plain.axis + 1 :])
             return torch.zeros(shape, dtype=DTYPES[self.dtype(plain)])
-        return self.row(*row, axis=plain.axis)
+        name, place = row
+        one = slice(place, place + 1)
+        return self.read(name, one if plain.axis == 0 else (..., one))

@@ -19,7 +19,7 @@ from smoe_cli.convert.options import Options, Report, check_new, new_folder
 from smoe_cli.convert.progress import bar
 from smoe_cli.convert.source import unbuilt, weight_hashes
 from smoe_cli.convert.values import fresh_parts, parts
-from smoe_cli.convert.verify import Check, check_files, compare, encode, logits, opened, wants_logits
+from smoe_cli.convert.verify import Check, check_files, check_logits, encode, logits, opened, wants_logits
 from smoe_cli.data.special import tokenizer_of
 from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import Failure, UserError
@@ -163,11 +163,14 @@ def _verified(loaded: Loaded, plan: Plan, work: Path, entries: list[Entry], opti
     if reason is not None:
         return Check(len(entries), reason=reason)
     inputs = encode(read_tokenizer(str(work)))
+    theirs = logits(opened("AutoModelForCausalLM", work, loaded.recipe), inputs)
     model = build_model(loaded.recipe, plan).eval()
     own = saved_tensors(model)
-    with torch.no_grad():
+
+    @torch.no_grad()
+    def rounding() -> None:
         for entry in entries:
             own[entry.name].copy_(own[entry.name].to(DTYPES[entry.dtype]))
-    ours = logits(model.backbone, inputs)
-    del model, own
-    return Check(len(entries), *compare(ours, logits(opened("AutoModelForCausalLM", work, loaded.recipe), inputs)))
+
+    halves = [entry for entry in entries if entry.dtype != "F32"]
+    return check_logits(len(entries), model.backbone, inputs, theirs, common(halves) if halves else None, rounding)

@@ -22,7 +22,7 @@ from smoe_cli.convert.options import Options, Report, check_new, new_folder
 from smoe_cli.convert.plain import Written, write_plain
 from smoe_cli.convert.reading import Reader
 from smoe_cli.convert.source import copy_processing, weight_hashes
-from smoe_cli.convert.verify import Check, compare, encode, loads, logits, opened, round_to, wants_logits
+from smoe_cli.convert.verify import Check, check_logits, encode, loads, logits, opened, round_to, wants_logits
 from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import Failure, UserError
 from smoe_cli.model.backbone import backbone_config
@@ -49,7 +49,8 @@ def to_understanding(source: Path, out: Path, options: Options) -> Report:
     with new_folder(out) as work:
         config = plain_config(model, groups, tokenizer)
         config.save_pretrained(work)
-        written = write_plain(work, Reader(model.checkpoint), backbone, assembly, options)
+        with Reader(model.checkpoint) as reader:
+            written = write_plain(work, reader, backbone, assembly, options)
         config.dtype = NAMES[written.dtype]
         config.architectures = [_class_name(backbone.family, config, loads(backbone))]
         config.save_pretrained(work)
@@ -201,9 +202,8 @@ def _verified(model: Opened, work: Path, written: Written, tokenizer: Any, optio
     reason = wants_logits(options.verify, model.plan.parameters.total)
     if reason is not None:
         return Check(tensors, reason=reason)
-    split = load_model(model.folder)[0].backbone
-    round_to(split, options.dtype)
-    ours = logits(split, inputs)
-    del split
     plain = opened(loads(model.plan.source.backbone), work, model.loaded.recipe)
-    return Check(tensors, *compare(ours, logits(plain, inputs)))
+    theirs = logits(plain, inputs)
+    del plain
+    split = load_model(model.folder)[0].backbone
+    return check_logits(tensors, split, inputs, theirs, options.dtype, lambda: round_to(split, options.dtype))

@@ -45,12 +45,15 @@ _CHUNK = 1 << 24
 @dataclass(frozen=True)
 class Check:
     """What was compared. tokens, difference: logits, and their largest difference (absolute); no tokens: they were not, for
-    the reason given."""
+    the reason given. rounded: the half-precision type that the source's weights were rounded to before, if any; moved: the
+    largest difference that this made to its logits."""
 
     tensors: int
     tokens: int = 0
     difference: float = 0.0
     reason: str | None = None
+    rounded: str | None = None
+    moved: float = 0.0
 
     def words(self) -> str:
         """One line for people."""
@@ -58,7 +61,13 @@ class Check:
         if not self.tokens:
             return f"{tensors}; logits were not compared ({self.reason})"
         same = "equal bit for bit" if self.difference == 0 else f"equal within {self.difference:.3g}"
-        return f"{tensors}; logits of {self.tokens} tokens {same}"
+        if self.rounded is None:
+            return f"{tensors}; logits of {self.tokens} tokens {same}"
+        moved = f"moved its logits by up to {self.moved:.3g}" if self.moved else "did not change its logits"
+        return (
+            f"{tensors}; logits of {self.tokens} tokens {same} to those of the source with weights rounded to {self.rounded}; "
+            f"rounding {moved}"
+        )
 
 
 def check_files(folder: Path, files: Mapping[str, list[Entry]], digests: Mapping[str, str], advance: Advance) -> Checkpoint:
@@ -128,6 +137,20 @@ def compare(ours: list[Tensor], theirs: list[Tensor]) -> tuple[int, float]:
             raise Failure(f"the written folder's logits differ from the model's by {worst:g} on {TEXTS[index]!r}")
         tokens, difference = tokens + a.shape[1], max(difference, worst)
     return tokens, difference
+
+
+def check_logits(
+    tensors: int, source: Any, inputs: list[Tensor], theirs: list[Tensor], dtype: str | None, rounding: Callable[[], None]
+) -> Check:
+    """The logits of a written folder, `theirs`, and those of the source after `rounding` its weights to the type `dtype` that
+    was written (None: its own). Raises Failure as `compare` does."""
+    exact = logits(source, inputs)
+    if dtype in (None, "F32"):
+        return Check(tensors, *compare(exact, theirs))
+    rounding()
+    ours = logits(source, inputs)
+    moved = max(float((a - b).abs().max()) for a, b in zip(exact, ours, strict=True))
+    return Check(tensors, *compare(ours, theirs), rounded=str(DTYPES[dtype]).removeprefix("torch."), moved=moved)
 
 
 def detached(model: nn.Module) -> Any:

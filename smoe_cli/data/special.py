@@ -65,11 +65,11 @@ def tokenizer_of(recipe: Recipe, plan: Plan) -> PreTrainedTokenizerFast:
 
 def special_ids(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, plan: Plan) -> SpecialIds:
     """Ids of the special tokens of a model's tokenizer. Raises UserError when one is missing."""
-    model, backbone = recipe.model, plan.source.backbone
+    model = recipe.model
     bos = tokenizer.bos_token_id
     if model.backbone.scratch is None and not isinstance(model.tokenizer, BytesTokenizer) and not _begins_with_bos(tokenizer):
         bos = None
-    frame = _frame(tokenizer, model, backbone) if _holds_images(model) else (None, None)
+    frame = _frame(tokenizer, model, plan) if _holds_images(model) else (None, None)
     ids = SpecialIds(tokenizer.pad_token_id, bos, tokenizer.eos_token_id, *frame)
     missing = [name for name in ("pad", "eos") if getattr(ids, name) is None]
     if model.backbone.scratch is not None and bos is None:
@@ -87,7 +87,7 @@ def check_fits(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, plan: Plan) -
     help = f"set model.backbone.scratch.vocab_size to at least {needed}"
     if recipe.model.backbone.scratch is None:
         help = "a pretrained embedding never grows: use the checkpoint's own tokenizer"
-        if plan.vocab_size >= needed - 2 and _holds_images(recipe.model):
+        if plan.vocab_size >= needed - 2 and _holds_images(recipe.model) and _chosen(recipe.model) is None:
             help = "a pretrained embedding never grows: name two tokens of its vocabulary with `model.tokenizer.image_tokens`"
     raise UserError(f"the tokenizer has {needed} tokens with the special ones, the model's vocabulary {plan.vocab_size}", help)
 
@@ -104,20 +104,24 @@ def _complete(tokenizer: PreTrainedTokenizerFast, model: Model, backbone: Backbo
         tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE, IMAGE_END]}, replace_extra_special_tokens=False)
 
 
-def _frame(tokenizer: PreTrainedTokenizerFast, model: Model, backbone: Backbone) -> tuple[int, int]:
+def _frame(tokenizer: PreTrainedTokenizerFast, model: Model, plan: Plan) -> tuple[int, int]:
     """Ids of the tokens before and after an image."""
     chosen = _chosen(model)
-    own = _own_frame(model, backbone) if chosen is None else None
+    own = _own_frame(model, plan.source.backbone) if chosen is None else None
     if own is not None:
         return own
     vocabulary = tokenizer.get_vocab()
     names = chosen or (IMAGE, IMAGE_END)
     lost = [name for name in names if name not in vocabulary]
     if lost:
-        raise UserError(
-            f"the tokenizer has no token `{lost[0]}`",
-            "`model.tokenizer.image_tokens` takes two tokens of its vocabulary, before and after an image",
-        )
+        unused = plan.vocab_size - max(vocabulary.values()) - 1
+        message = f"`{lost[0]}` is not in the tokenizer's vocabulary"
+        help = "`model.tokenizer.image_tokens` takes two tokens that are, before and after an image"
+        if unused == 0:
+            message += ", and the embedding has no unused row for it"
+        if unused >= 2:
+            help += f"; without it, `{IMAGE}` and `{IMAGE_END}` get unused rows of the embedding"
+        raise UserError(message, help)
     return vocabulary[names[0]], vocabulary[names[1]]
 
 

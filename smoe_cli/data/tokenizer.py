@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 import re
+import string
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smoe_cli.errors import UserError
+from smoe_cli.plan.vocabulary import REMEDY, check_vocabulary
 from smoe_cli.recipe.models import BytesTokenizer, PretrainedTokenizer
 
 if TYPE_CHECKING:
@@ -95,7 +97,10 @@ def _byte_characters() -> list[str]:
 
 
 def read_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """A tokenizer in Hugging Face layout as it is, from a folder or the hub. Raises UserError when it cannot be loaded."""
+    """A tokenizer in Hugging Face layout as it is, from a folder or the hub.
+
+    Raises UserError when there is none, when it cannot be loaded, and when it makes nothing of text.
+    """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = Path(path).expanduser()
@@ -103,6 +108,8 @@ def read_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenize
     if not folder.is_dir() and not is_hub_id:
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UserError(f'tokenizer "{path}" {what}', help="give a folder with tokenizer.json, or a hub id such as org/name")
+    if not is_hub_id:
+        check_vocabulary(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path if is_hub_id else str(folder), revision=revision or "main", trust_remote_code=False
@@ -117,4 +124,16 @@ def read_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenize
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f'tokenizer "{path}" has no fast version', help="save it as tokenizer.json first")
+    if not _reads(tokenizer):
+        size = len(tokenizer)
+        raise UserError(f'tokenizer "{path}" makes nothing of plain text: its vocabulary of {size} has no part of it', REMEDY)
     return tokenizer
+
+
+def _reads(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether some of ASCII becomes tokens. Padding, which the mask leaves out, does not count."""
+    try:
+        return any(tokenizer.backend_tokenizer.encode(string.printable, add_special_tokens=False).attention_mask)
+    except Exception:
+        # Of no narrower type: the vocabulary lacks a word of the probe and a token for unknown ones. It may have others.
+        return True

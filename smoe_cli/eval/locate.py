@@ -38,15 +38,17 @@ def is_plain(path: Path) -> bool:
 def open_plain(folder: Path) -> tuple[PreTrainedModel, Any]:
     """Load a causal language model of transformers in float32 onto the accelerator, if there is one, in evaluation mode.
 
-    Raises UserError when transformers cannot, or when a tensor is missing.
+    Raises UserError when transformers cannot, when a tensor is missing, or when the tokenizer is missing or reads no text.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
+    from smoe_cli.data.tokenizer import read_tokenizer
+
+    tokenizer = read_tokenizer(str(folder))
     try:
         pair: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype="float32", trust_remote_code=False, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder}: transformers cannot load this as a causal language model: {first}") from error

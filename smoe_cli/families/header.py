@@ -32,8 +32,8 @@ class Entry:
     stop: int
 
 
-def read_header(path: Path) -> tuple[dict[str, Entry], bytes]:
-    """The entries of a safetensors file, and its header as bytes. Raises UserError unless they describe exactly its bytes."""
+def read_header(path: Path) -> dict[str, Entry]:
+    """The entries of a safetensors file. Raises UserError unless they describe exactly its bytes."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -50,7 +50,7 @@ def read_header(path: Path) -> tuple[dict[str, Entry], bytes]:
     end = max((entry.stop for entry in entries.values()), default=8 + length)
     if end != size:
         raise UserError(f"{path}: has {size:,} bytes, its header describes {end:,}", DAMAGED)
-    return entries, raw
+    return entries
 
 
 def _entries(header: dict[str, dict], file: str, base: int) -> dict[str, Entry]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -184,9 +185,21 @@ def open_folder(folder: Path, check: bool = True) -> Opened:
         source = Source.from_dict(checkpoint.config["source"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / 'config.json'}: its `source` cannot be read ({error})", "copy the file again") from error
+    _check_recipe(folder, loaded.recipe, checkpoint.config.get("recipe"))
     plan = compile_plan(loaded.recipe, source=source)
     _check_tensors(folder, plan, {name: entry.shape for name, entry in checkpoint.entries.items()})
     return Opened(folder, loaded, plan, checkpoint)
+
+
+def _check_recipe(folder: Path, recipe: Recipe, found: object) -> None:
+    """Raise UserError unless the recipe in config.json, which transformers builds the model from, is that of smoe.yaml."""
+    where = f"{folder / 'config.json'}: its `recipe`"
+    try:
+        other = Recipe.model_validate(found)
+    except ValidationError as error:
+        raise UserError(f"{where} cannot be read ({error.error_count()} errors)", "copy the file again") from error
+    if other.model_dump(mode="json") != recipe.model_dump(mode="json"):
+        raise UserError(f"{where} is not that of {folder / 'smoe.yaml'}", "one of the two was changed; copy the folder again")
 
 
 def _check_tensors(folder: Path, plan: Plan, found: Mapping[str, tuple[int, ...]]) -> None:

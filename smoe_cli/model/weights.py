@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,31 +20,51 @@ from torch import Tensor, nn
 from smoe_cli.errors import Failure, UserError
 from smoe_cli.families import Backbone, Checkpoint, Slot, open_checkpoint
 from smoe_cli.plan import Plan
+from smoe_cli.plan.profile import OF_A_MODEL_FOLDER
 from smoe_cli.plan.types import Origin
 from smoe_cli.recipe.models import Recipe
 
 
-class Reader:
-    """The tensors of a plain model, named and shaped as transformers holds them in memory, from a checkpoint's files.
+class Files:
+    """A checkpoint's files, mapped: memory holds what is asked for.
 
     A context manager: files are opened when they are first needed, and closed at its end.
     """
 
-    def __init__(self, checkpoint: Checkpoint, backbone: Backbone):
-        self.checkpoint, self.backbone = checkpoint, backbone
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
         self._stack, self._files = ExitStack(), dict[str, Any]()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._stack.close()
 
+    def read(self, disk: str, index: Any = ...) -> Tensor:
+        """A tensor under its name in the files, or `tensor[index]`. Raises UserError naming file and tensor when it cannot."""
+        file = self.checkpoint.entries[disk].file
+        path = self.checkpoint.folder / file
+        try:
+            if file not in self._files:
+                self._files[file] = self._stack.enter_context(safe_open(path, framework="pt"))
+            return self._files[file].get_slice(disk)[index]
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: `{disk}` cannot be read ({error})", "the file is damaged; copy it again") from error
+
+
+class Reader(Files):
+    """The tensors of a plain model, named and shaped as transformers holds them in memory, from a checkpoint's files."""
+
+    def __init__(self, checkpoint: Checkpoint, backbone: Backbone):
+        super().__init__(checkpoint)
+        self.backbone = backbone
+
     def tensor(self, name: str, rows: Sequence[int] | None = None) -> Tensor:
         """A tensor, or these indices of its first dimension, float32. Raises UserError when a file cannot be read."""
         slots, shape = self.backbone.layout.slots[name], self.backbone.tensors[name]
         if slots[0].expert is None and (rows is None or len(shape) < 3):
-            value = slots[0].from_disk(self._slice(slots[0].disk)[:])
+            value = slots[0].from_disk(self.read(slots[0].disk))
             return (value if rows is None else value[list(rows)]).float()
         matrices: dict[int | None, list[Slot]] = {}
         for slot in slots:
@@ -53,28 +73,18 @@ class Reader:
         out = torch.empty((len(rows), *shape[1:]))
         for place, row in zip(out, rows, strict=True):
             if stack := matrices.get(None):
-                value = self._slice(stack[0].disk)[row]
+                value = self.read(stack[0].disk, row)
                 place.copy_(value.swapaxes(-1, -2) if stack[0].swap else value)
             for slot in matrices.get(row, ()):
-                replace(slot, expert=None).place(place).copy_(self._slice(slot.disk)[:])
+                replace(slot, expert=None).place(place).copy_(self.read(slot.disk))
         return out
 
     def chunk(self, name: str, start: int, end: int) -> Tensor:
         """The indices from `start` up to `end` of the first dimension, float32; of a large matrix only those are read."""
         slot = self.backbone.layout.slots[name][0]
         if len(self.backbone.tensors[name]) < 3 and slot.row is None and not slot.swap:
-            return self._slice(slot.disk)[start:end].float()
+            return self.read(slot.disk, slice(start, end)).float()
         return self.tensor(name, range(start, end))
-
-    def _slice(self, disk: str) -> Any:
-        file = self.checkpoint.entries[disk].file
-        path = self.checkpoint.folder / file
-        try:
-            if file not in self._files:
-                self._files[file] = self._stack.enter_context(safe_open(path, framework="pt"))
-            return self._files[file].get_slice(disk)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: `{disk}` cannot be read ({error})", "the file is damaged; copy it again") from error
 
 
 def read_origin(reader: Reader, origin: Origin, seed: int, name: str) -> Tensor:
@@ -130,7 +140,8 @@ def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def open_backbone(recipe: Recipe, plan: Plan) -> Checkpoint:
-    """The checkpoint that the recipe names. Raises UserError when it is not the one that the plan was made from."""
+    """The checkpoint that the recipe names. Raises UserError when it is not the one that the plan was made from, or that the
+    profile was counted on (the plan reads headers only and cannot tell)."""
     spec = recipe.model.backbone
     if spec.upcycle is not None:
         checkpoint = open_checkpoint(spec.upcycle.from_, spec.upcycle.revision)
@@ -139,6 +150,12 @@ def open_backbone(recipe: Recipe, plan: Plan) -> Checkpoint:
         checkpoint = open_checkpoint(spec.pretrained.path, spec.pretrained.revision)
     if checkpoint.sha256 != plan.source.backbone.sha256:
         raise UserError(f"{checkpoint.folder}: not the checkpoint that the plan was made from", "start again with this one")
+    counted = plan.source.profile.weights if plan.source.profile else None
+    if counted is not None and not counted.startswith(OF_A_MODEL_FOLDER) and counted != checkpoint.sample():
+        raise UserError(
+            f"{recipe.model.profile}: counted on other weights than those of {checkpoint.folder}",
+            f"`smoe profile {checkpoint.folder} --data … --out {recipe.model.profile}`",
+        )
     return checkpoint
 
 

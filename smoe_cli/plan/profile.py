@@ -18,6 +18,8 @@ from smoe_cli.recipe.nodes import MODALITIES
 
 KIND = "smoe/profile"
 VERSION = 1
+OF_A_MODEL_FOLDER = "model folder "
+"""What `Profile.weights` begins with when a model folder was counted."""
 SAME = ("family", "sha256", "weights", "dtype", "layers", "experts", "pools", "top_k")
 """Fields that say which model was counted, and how. Only profiles that agree in all of them can be added."""
 
@@ -48,7 +50,8 @@ class Profile:
     counts: {modality: [layer][expert]}, how many tokens chose the expert; a layer's sum to tokens × top_k. mass: the same,
     weighted by the weights that the router gave to the chosen experts' outputs.
     data: {hash of a data source: how far it was counted}.
-    model: the name it was opened by. weights: a hash of samples of its weights. dtype: what was computed in. pools: sizes of
+    model: the name it was opened by. weights: a hash of samples of its weights, after OF_A_MODEL_FOLDER if they lie as in
+    a model folder, which cannot be compared with a checkpoint's. dtype: what was computed in. pools: sizes of
     the sets of experts with a router of their own; () reads as one set.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -93,7 +95,9 @@ def _groups(plan: Plan, recipe: Recipe) -> Table:
         table.add_row(group.name, ", ".join(group.modalities), which, str(group.size), str(plan.top_k))
     if "shared" in plan.roles:
         always = _always_on(plan, recipe)
-        table.add_row("shared", ", ".join(shared_modalities(recipe.model)), "always on", always, always)
+        served = [modality for modality in shared_modalities(recipe.model) if modality in plan.active]
+        which = f"always on: {_by_layer(plan.promoted)}" if plan.promoted else "always on"
+        table.add_row("shared", ", ".join(served), which, always, always)
     return table
 
 
@@ -103,9 +107,13 @@ def _which(plan: Plan, group: GroupPlan) -> str:
         times = group.size // source.size
         copies = f"copied from {source.name}" + (f", {times} times" if times > 1 else "")
         return copies + (f", noise {group.noise:g}" if group.noise else "")
-    which = indices(group.experts[0]) if len(set(group.experts)) == 1 else "differ by layer"
+    which = _by_layer(group.experts)
     pools = plan.source.backbone.anatomy.pools
     return f"{which} ({pools[group.pool]})" if len(pools) > 1 else which
+
+
+def _by_layer(experts: Sequence[Sequence[int]]) -> str:
+    return indices(experts[0]) if len(set(map(tuple, experts))) == 1 else "differ by layer"
 
 
 def _kept(plan: Plan) -> Table:

@@ -18,6 +18,7 @@ from smoe_cli.plan.encoder import VisionFacts, read_encoder
 from smoe_cli.plan.errors import PlanError
 from smoe_cli.plan.profile import Profile, read_profile
 from smoe_cli.plan.scratch import scratch_backbone
+from smoe_cli.plan.vocabulary import check_vocabulary
 from smoe_cli.recipe import Problem
 from smoe_cli.recipe.models import OwnVision, PretrainedVision, Recipe
 from smoe_cli.recipe.tree import Path
@@ -92,10 +93,15 @@ def backbone_path(recipe: Recipe) -> Path:
 def _backbone(recipe: Recipe) -> Backbone:
     backbone = recipe.model.backbone
     if backbone.upcycle is not None:
-        return read_backbone(open_checkpoint(backbone.upcycle.from_, backbone.upcycle.revision))
-    if backbone.pretrained is not None:
-        return read_backbone(open_checkpoint(backbone.pretrained.path, backbone.pretrained.revision))
-    return scratch_backbone(recipe)
+        checkpoint = open_checkpoint(backbone.upcycle.from_, backbone.upcycle.revision)
+    elif backbone.pretrained is not None:
+        checkpoint = open_checkpoint(backbone.pretrained.path, backbone.pretrained.revision)
+    else:
+        return scratch_backbone(recipe)
+    read = read_backbone(checkpoint)
+    if recipe.model.tokenizer is None:
+        check_vocabulary(checkpoint.folder)
+    return read
 
 
 def _vision(recipe: Recipe) -> VisionFacts | None:

@@ -68,6 +68,8 @@ class _Reader:
         choices: set[tuple[Key, ...]] = set()
         for error in errors:
             place = place_of(error["loc"], self.root, self.data, self.base)
+            if error["type"] == "too_short" and place.value:
+                continue  # pydantic counts the entries that are left without the broken ones, of which it has told
             if isinstance(place.shape, Choice):
                 if place.path not in choices:
                     choices.add(place.path)
@@ -121,7 +123,10 @@ class _Reader:
         guess = nearest(name, absent) or nearest(name, holder.keys)
         if guess in absent:
             supposed.add((*place.path[:-1], guess))
-        return Problem(place.path, message, self.whereabouts(str(name), holder, place, guess), key=True)
+        help = self.whereabouts(str(name), holder, place, guess)
+        options = place.union.options.values() if place.union else ()
+        tag = place.union.tag if place.union and any(name in option.keys for option in options) else None
+        return Problem(place.path, message, help, key=True, tag=tag)
 
     def whereabouts(self, name: str, holder: Model, place: Place, guess: str | None) -> str:
         """Help for an unknown key: the key of the same name in another place, the nearest key here, or all keys here."""

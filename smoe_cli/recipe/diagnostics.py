@@ -14,12 +14,16 @@ _WIDEST = 110  # characters of a source line that are shown
 
 @dataclass(frozen=True)
 class Problem:
-    """A mistake at a path of the recipe. With `key`, the key is at fault (unknown, without effect) rather than its value."""
+    """A mistake at a path of the recipe. With `key`, the key is at fault (unknown, without effect) rather than its value.
+
+    tag: for a key that other kinds of its mapping have, the key beside it that says which kind this is (`kind`, `family`).
+    """
 
     path: tuple[Key, ...]
     message: str
     help: str | None = None
     key: bool = False
+    tag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def _order(diagnostic: Diagnostic) -> tuple[int, int, int]:
 def render(diagnostic: Diagnostic) -> str:
     """One mistake as text, without a newline at the end."""
     where = diagnostic.where
-    parts = [f"{_place(where)}: error: {diagnostic.message}"]
+    parts = [f"{shown_place(where)}: error: {diagnostic.message}"]
     if isinstance(where, Span):
         parts += _excerpt(where)
     if diagnostic.help:
@@ -63,7 +67,8 @@ def render(diagnostic: Diagnostic) -> str:
     return "\n".join(parts)
 
 
-def _place(where: Span | Origin) -> str:
+def shown_place(where: Span | Origin) -> str:
+    """file:line:column, from 1; the file alone, or the flag, where there is no more to say."""
     if isinstance(where, Origin):
         return where.label
     if where.origin.flag:

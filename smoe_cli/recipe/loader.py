@@ -8,11 +8,13 @@ from pathlib import Path
 
 from smoe_cli.recipe.checks import check
 from smoe_cli.recipe.diagnose import validate
-from smoe_cli.recipe.diagnostics import Diagnostic, Problem, RecipeError
+from smoe_cli.recipe.diagnostics import Diagnostic, Problem, RecipeError, shown_place
 from smoe_cli.recipe.dump import resolved_yaml
 from smoe_cli.recipe.files import read
+from smoe_cli.recipe.inherited import drop_cleared, explained
 from smoe_cli.recipe.models import Recipe
 from smoe_cli.recipe.overrides import apply
+from smoe_cli.recipe.shapes import Model
 from smoe_cli.recipe.tree import Marks, to_data
 
 
@@ -29,6 +31,10 @@ class Loaded:
         """The whole recipe, defaults included; loads again to an equal recipe, without other files or overrides."""
         return resolved_yaml(self.recipe)
 
+    def place(self, path: tuple[str, ...]) -> str:
+        """file:line:column of the value at a path."""
+        return shown_place(self.marks.locate(path))
+
     def error(self, problems: Iterable[Problem]) -> RecipeError:
         """Problems that were found later, at their places in the file."""
         return RecipeError(_placed(self.marks, problems))
@@ -43,8 +49,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     path = Path(path)
     document = read(path)
     tree, notes = apply(document.tree, overrides)
-    marks = Marks(tree, document.start)
-    recipe, problems = validate(Recipe, to_data(tree))
+    kept = drop_cleared(tree, Model(Recipe))
+    marks = Marks(kept, document.start)
+    recipe, problems = validate(Recipe, to_data(kept))
     if recipe is not None:
         problems = check(recipe)
     diagnostics = [*document.diagnostics, *notes, *_placed(marks, problems)]
@@ -54,4 +61,5 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
 
 
 def _placed(marks: Marks, problems: Iterable[Problem]) -> list[Diagnostic]:
-    return [Diagnostic(marks.locate(p.path, p.key), p.message, p.help, p) for p in problems]
+    explanations = [explained(problem, marks) for problem in problems]
+    return [Diagnostic(marks.locate(p.path, p.key), p.message, p.help, p) for p in explanations]

@@ -14,7 +14,7 @@ from smoe_cli.recipe.models import Recipe
 from smoe_cli.recipe.parse import Unreadable, parse
 from smoe_cli.recipe.scalars import resolve
 from smoe_cli.recipe.shapes import Choice, Fixed, Many, Model, Plain, Shape, Table, Words, child
-from smoe_cli.recipe.tree import Branch, Entry, Items, Key, Leaf, Origin, Span, Tree, removes, to_data
+from smoe_cli.recipe.tree import Branch, Entry, Items, Key, Leaf, Origin, Span, Tree, is_null, removes, to_data
 from smoe_cli.recipe.words import count
 
 _ORDER = 1_000_000  # mistakes in flags are listed after those in files
@@ -96,7 +96,8 @@ def _put(tree: Tree | None, shape: Shape | None, steps: Sequence[_Step], value: 
     below = child(shape, key, to_data(tree) if tree else None)
     new = _put(old.value if old else None, below, rest, value, here)
     inside = rest and old and not isinstance(old.value, Leaf)
-    entries[key] = Entry(key, old.key_span if old and inside else step.span, new)
+    cleared = not rest and old is not None and is_null(value)
+    entries[key] = Entry(key, old.key_span if old and inside else step.span, new, cleared)
     return Branch(entries, tree.span, tree.flow) if isinstance(tree, Branch) else Branch(entries, step.span)
 
 

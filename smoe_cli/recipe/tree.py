@@ -59,6 +59,8 @@ class Entry:
     key: Key
     key_span: Span
     value: Tree
+    cleared: bool = False
+    """`null`, written over a value that was inherited."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,10 @@ def to_data(tree: Tree) -> Any:
 
 
 def merge(base: Tree, over: Tree) -> Tree:
-    """`over` on top of `base`: mappings merge key by key at every depth, `null` removes one, anything else replaces."""
+    """`over` on top of `base`: mappings merge key by key at every depth, `null` removes one, anything else replaces.
+
+    Whether `null` over anything else is a value or removes the key too is for the models to say: such an entry is `cleared`.
+    """
     if not (isinstance(base, Branch) and isinstance(over, Branch)):
         return over
     entries = dict(base.entries)
@@ -103,13 +108,18 @@ def merge(base: Tree, over: Tree) -> Tree:
         if removes(entry.value, below):
             del entries[key]
         else:
-            entries[key] = Entry(key, entry.key_span, merge(below.value, entry.value)) if below else entry
+            entries[key] = Entry(key, entry.key_span, merge(below.value, entry.value), is_null(entry.value)) if below else entry
     return Branch(entries, over.span, over.flow)
 
 
 def removes(value: Tree, old: Entry | None) -> bool:
     """Whether a value takes an inherited key away: `null` for a mapping."""
-    return isinstance(value, Leaf) and value.value is None and old is not None and isinstance(old.value, Branch)
+    return is_null(value) and old is not None and isinstance(old.value, Branch)
+
+
+def is_null(value: Tree) -> bool:
+    """Whether a value is `null`, or was left empty."""
+    return isinstance(value, Leaf) and value.value is None
 
 
 @dataclass(frozen=True)

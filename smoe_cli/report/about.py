@@ -8,7 +8,7 @@ from smoe_cli.report.load import Run
 from smoe_cli.report.lookup import get, listing, mapping, mappings, moe_layers
 from smoe_cli.report.markup import Html, el, join, missing, table
 from smoe_cli.report.samples import Picture
-from smoe_cli.report.summary import clip, image
+from smoe_cli.report.summary import clip, image, served_by_shared
 from smoe_cli.report.words import count, digits, number, percent, short
 
 PROMPTS = 64
@@ -160,26 +160,24 @@ def _shield(shield: dict[str, object]) -> str:
 
 
 def _groups(run: Run) -> Html:
-    rows = []
-    for group in mappings(run.plan, "groups"):
-        layers = [[int(number(i) or 0) for i in layer] for layer in listing(group, "experts") if isinstance(layer, list)]
-        same = all(layer == layers[0] for layer in layers)
-        which = (
-            ranges(layers[0])
-            if layers and same
-            else "; ".join(
-                f"layer {n}: {ranges(row)}" for n, row in zip(moe_layers(run.plan, len(layers)), layers, strict=True)
-            )
-        )
-        rows.append(
-            [
-                str(group.get("name")),
-                ", ".join(map(str, listing(group, "modalities"))),
-                count(len(layers[0]) if layers else None),
-                which,
-            ]
-        )
+    rows = [
+        _experts(run, str(group.get("name")), listing(group, "modalities"), listing(group, "experts"))
+        for group in mappings(run.plan, "groups")
+    ]
+    if promoted := listing(run.plan, "promoted"):
+        rows.append(_experts(run, "promoted, always on", served_by_shared(run), promoted))
     return table("groups", ["group", "modalities", "experts per layer", "experts of the backbone"], rows, numeric=(2,))
+
+
+def _experts(run: Run, name: str, modalities: Sequence[object], experts: Sequence[object]) -> list[object]:
+    """A row: name, whom they serve, how many in each layer, and which, by layer where layers differ."""
+    layers = [[int(number(i) or 0) for i in layer] for layer in experts if isinstance(layer, list)]
+    if layers and all(layer == layers[0] for layer in layers):
+        which = ranges(layers[0])
+    else:
+        numbered = zip(moe_layers(run.plan, len(layers)), layers, strict=True)
+        which = "; ".join(f"layer {n}: {ranges(row)}" for n, row in numbered)
+    return [name, ", ".join(map(str, modalities)), count(len(layers[0]) if layers else None), which]
 
 
 def ranges(indices: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from smoe_cli.report.markup import Html, el, join, missing
 from smoe_cli.report.results import bar, counted
 from smoe_cli.report.samples import Picture
 from smoe_cli.report.verdict import Verdict, drawing_sources, drawing_start, others, understanding
-from smoe_cli.report.words import count, digits, duration, number, percent, points, short
+from smoe_cli.report.words import count, digits, duration, number, percent, points, short, whole
 
 JUDGEMENT = {
     "rose": "Improved",
@@ -196,10 +196,8 @@ def _facts(run: Run) -> Html:
     if groups:
         top = scratch.get("num_experts_per_tok")
         facts.append(("Experts per layer", f"{' + '.join(groups)}" + (f"; {count(top)} per token" if top else "")))
-    if shared := mapping(run.recipe, "model", "shared"):
-        facts.append(
-            ("Shared experts", f"{count(shared.get('count'))} for {', '.join(map(str, listing(shared, 'modalities')))}")
-        )
+    if shared := _shared(run):
+        facts.append(("Shared experts", shared))
     if parameters := mapping(plan, "parameters"):
         facts.append(
             (
@@ -226,6 +224,36 @@ def _facts(run: Run) -> Html:
     if not facts:
         return missing("Neither the recipe nor the plan could be read.")
     return el("dl", *(el("div", el("dt", name), el("dd", value)) for name, value in facts), class_="facts")
+
+
+def _shared(run: Run) -> str:
+    """How many experts are always on, whose they are and whom they serve; empty when neither recipe nor plan tells."""
+    model, roles = mapping(run.recipe, "model"), listing(run.plan, "roles")
+    upcycle, shared = mapping(model, "backbone", "upcycle"), mapping(model, "shared")
+    own = bool(mapping(model, "backbone", "pretrained")) and not upcycle
+    promoted = len(listing(run.plan, "promoted", 0)) or whole(shared.get("promote"))
+    copies = whole(upcycle.get("shared"))
+    if promoted:
+        number = f"{count(promoted)} promoted"
+    elif get(model, "shared") == "none" or copies == 0 or (own and roles and "shared" not in roles):
+        return "none; the checkpoint's own are left out" if whole(get(run.plan, "parameters", "left_out")) else "none"
+    elif copies:
+        number = f"{count(copies)} {'copy' if copies == 1 else 'copies'}"
+    elif own and roles:
+        number = "the checkpoint's own"
+    elif shared:
+        number = count(whole(shared.get("count")) or 1)
+    else:
+        return ""
+    served = served_by_shared(run)
+    return number + (f" for {', '.join(served)}" if served else "")
+
+
+def served_by_shared(run: Run) -> list[str]:
+    """Modalities whose tokens pass the experts that are always on, of those that the model has."""
+    here = list(mapping(run.plan, "active"))
+    named = [str(modality) for modality in listing(run.recipe, "model", "shared", "modalities")]
+    return [modality for modality in named if modality in here] if named and here else named or here
 
 
 def _group(group: dict[str, Any]) -> str:

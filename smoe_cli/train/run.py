@@ -197,7 +197,19 @@ def _conclude(folder: Path, trainer: Trainer, say: Callable[[str], None]) -> Non
     if grids := sorted((folder / "samples").glob("*.png")):
         say(f"samples: {grids[-1]}")
     say(f"report:  {write_report(folder)}")
+    run = shlex.quote(str(folder))
     if prompts := trainer.recipe.training.sampling.prompts:
-        say(f"next:    smoe generate {folder} --prompt {shlex.quote(prompts[0])}")
+        say(f"next:    smoe generate {run} --prompt {shlex.quote(prompts[0])}")
+    elif exports(trainer.recipe, trainer.plan):
+        say(f"next:    smoe convert {run} exported --to understanding")
     else:
-        say(f"next:    smoe convert {folder} exported --to understanding")
+        say(f"next:    smoe report {run} --open")
+
+
+def exports(recipe: Recipe, plan: Plan) -> bool:
+    """Whether `smoe convert --to understanding` surely works. Whether it does for families with a pool of experts for each
+    modality or with limits on groups of experts depends on the split, which only the command itself looks at."""
+    backbone = plan.source.backbone
+    changed = recipe.model.backbone.upcycle is not None or any(plan.promoted)
+    simple = len(backbone.anatomy.pools) == 1 and backbone.limits[0] == 1
+    return simple and not changed and "text" in plan.group_of

@@ -62,10 +62,19 @@ def test_an_answer_about_an_image(model: Path, tmp_path: Path, capsysbinary: pyt
     assert capsysbinary.readouterr().out.endswith(b"\n")
 
 
+def test_an_image_with_a_similar_name(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "photo.png")
+    assert generate(model, "--image", tmp_path / "foto.png") == 2
+    assert f"foto.png: no image file\n  help: did you mean `{tmp_path / 'photo.png'}`?\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--image", "nowhere.png", "--prompt", "?"), "nowhere.png: no image file"),
+        (
+            ("--image", "nowhere.png", "--prompt", "?"),
+            "error: nowhere.png: no image file\n  help: --image takes the path of a picture, such as a PNG or JPEG\n",
+        ),
         (("--image", "nowhere.png", "--steps", "3", "--out", "x"), "--out, --steps: no effect with --image"),
         (("--prompt", "7", "--max-new-tokens", "3"), "--max-new-tokens: no effect without --image"),
         (("--prompt", "7", "--steps", "0"), "--steps"),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from smoe_cli.cli.common import load_and_compile
 from smoe_cli.cli.main import run as smoe
+from smoe_cli.families import open_checkpoint, read_backbone
+from smoe_cli.recipe.backbones import Backbone, Upcycle
+from smoe_cli.train.run import exports
+from tests.families.tiny import write_checkpoint
 from tests.train.runs import run, write
 
 
@@ -41,6 +47,35 @@ def test_trains_says_what_was_reached_and_what_to_do_next(
     assert "seed: 3" in (tmp_path / "runs/tiny/recipe.resolved.yaml").read_text()
     assert smoe(["generate", "runs/tiny", "--prompt", "1 2", "--out", "drawn"]) == 0
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 1
+
+
+def test_export_is_suggested_only_where_it_works(trained: Path) -> None:
+    loaded, plan = load_and_compile(trained / "recipe.yaml")
+    assert exports(loaded.recipe, plan)
+    assert not exports(loaded.recipe, replace(plan, promoted=((0,),)))
+    assert not exports(loaded.recipe, replace(plan, group_of={"vae": 0}))
+    upcycled = loaded.recipe.model.model_copy(update={"backbone": Backbone(upcycle=Upcycle(**{"from": "dense", "experts": 2}))})
+    assert not exports(loaded.recipe.model_copy(update={"model": upcycled}), plan)
+
+
+@pytest.mark.parametrize(("family", "sure"), [("qwen2_moe", True), ("deepseek_v3", False), ("ernie4_5_vl_moe", False)])
+def test_no_export_is_suggested_where_it_depends_on_the_split(trained: Path, tmp_path: Path, family: str, sure: bool) -> None:
+    loaded, plan = load_and_compile(trained / "recipe.yaml")
+    write_checkpoint(family, tmp_path)
+    backbone = read_backbone(open_checkpoint(str(tmp_path)))
+    assert exports(loaded.recipe, replace(plan, source=replace(plan.source, backbone=backbone))) is sure
+
+
+def test_a_run_that_may_not_export_is_shown_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write(tmp_path)
+    assert smoe(["train", str(recipe), "--run-dir", str(tmp_path / "run")]) == 0
+    assert f"next:    smoe convert {tmp_path / 'run'} exported --to understanding" in capsys.readouterr().out
+    assert smoe(["convert", str(tmp_path / "run"), str(tmp_path / "exported"), "--to", "understanding"]) == 0
+    monkeypatch.setattr("smoe_cli.train.run.exports", lambda recipe, plan: False)
+    assert smoe(["train", str(recipe), "--run-dir", str(tmp_path / "run")]) == 0
+    assert f"next:    smoe report {tmp_path / 'run'} --open" in capsys.readouterr().out
 
 
 def test_a_run_of_another_recipe_is_left_alone(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

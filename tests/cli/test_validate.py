@@ -35,7 +35,7 @@ def test_no_checkpoint_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["validate", str(path)]) == 0
     out, err = capsys.readouterr()
     assert out.endswith("(split-24-8, 1 phase, 1,000 steps, without opening runs/split-plain)\n")
-    assert not err
+    assert err == f"{path}:12:12: warning: model.profile: no such file `runs/split-profile.json`; checked without opening it\n"
     assert run(["plan", str(path)]) == 2
     assert "runs/split-plain: " in capsys.readouterr().err
 
@@ -45,6 +45,42 @@ def test_a_checkpoint_in_a_folder_is_looked_at(capsys: pytest.CaptureFixture[str
     path = Path(__file__).parents[2] / "recipes" / "splits" / "24-8.yaml"
     assert run(["validate", str(path)]) == 2
     assert "runs/split-profile.json: no such file" in capsys.readouterr().err
+
+
+UPCYCLED = """\
+  backbone:
+    upcycle:
+      from: SOURCE
+      experts: 8
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        ("./nowhere", "no such folder `./nowhere`"),
+        ("/nowhere/model", "no such folder `/nowhere/model`"),
+        ("~/nowhere/model", "no such folder `~/nowhere/model`"),
+        ("a/b/c", "no such folder `a/b/c`"),
+        ("here/model", "no such folder `here/model`"),
+        ("good.yaml", "`good.yaml` is a file, not a folder"),
+        ("owner/name", None),
+        ("gpt2", None),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_is_warned_of(
+    name: str, warning: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be what another command is going to make; a hub id is not looked for."""
+    Path("here").mkdir()
+    start, end = COMPLETE.index("  backbone:"), COMPLETE.index("  groups:")
+    text = COMPLETE[:start] + UPCYCLED.replace("SOURCE", name) + COMPLETE[end:]
+    Path("up.yaml").write_text(edited(text, ("  shared:\n    intermediate_size: 32\n", "")), encoding="utf-8")
+    assert run(["validate", "up.yaml"]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith(f"without opening {name})\n")
+    place = "up.yaml:11:13: warning: model.backbone.upcycle.from: "
+    assert err == (f"{place}{warning}; checked without opening it\n" if warning else "")
 
 
 def test_mistakes_of_all_files(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from smoe_cli.cli.main import run
 from smoe_cli.convert import original, plain, symbiotic, understanding
 from smoe_cli.convert.assembly import Plain
 from smoe_cli.convert.options import Options
@@ -20,6 +22,7 @@ from smoe_cli.convert.original import to_original
 from smoe_cli.convert.symbiotic import to_symbiotic
 from smoe_cli.convert.understanding import to_understanding
 from smoe_cli.errors import Failure, SmoeError, UserError
+from smoe_cli.model import weights
 from smoe_cli.model.folder import write_manifest
 from smoe_cli.model.shards import ShardWriter
 from tests.convert.make import convert, write_recipe
@@ -258,4 +261,52 @@ def test_a_model_folder_that_lacks_an_expert(tmp_path: Path) -> None:
         UserError, match=r"symbiotic: `backbone\.model\.layers\.0\.mlp\.experts\.generation\.down_proj` is missing"
     ):
         to_original(folder, tmp_path / "out", Options())
+    leaves_nothing(tmp_path)
+
+
+class Unreadable:
+    """In the place of an open file: says which errors its slices raise, and whether it was closed."""
+
+    closed = 0
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    def __enter__(self) -> Unreadable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Unreadable.closed += 1
+
+    def get_slice(self, name: str) -> Unreadable:
+        return self
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        raise SafetensorError("cut short")
+
+
+@pytest.mark.parametrize("target", ["symbiotic", "original", "understanding"])
+def test_a_source_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    _, folder = convert(tmp_path, "qwen2_moe", Options(verify="tensors"))
+    monkeypatch.setattr(weights, "safe_open", Unreadable)
+    monkeypatch.setattr(Unreadable, "closed", 0)
+    source = "checkpoint" if target == "symbiotic" else "symbiotic"
+    with pytest.raises(UserError, match=rf"{source}/model\.safetensors: `.+` cannot be read \(cut short\)"):
+        convert_to(target, tmp_path, folder)
+    assert Unreadable.closed == 1
+    leaves_nothing(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc")
+def test_a_place_that_takes_no_folder(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "model")
+    with pytest.raises(UserError, match="/proc/x: cannot be written: ") as caught:
+        to_understanding(source, Path("/proc/x"), Options())
+    assert caught.value.help == "choose another place"
+
+
+@pytest.mark.parametrize("target", ["original", "understanding"])
+def test_a_plain_checkpoint(tmp_path: Path, checkpoint: Path, target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["convert", str(checkpoint), str(tmp_path / "out"), "--to", target]) == 2
+    assert "it is a plain checkpoint already" in capsys.readouterr().err
     leaves_nothing(tmp_path)

@@ -50,6 +50,17 @@ def test_a_checkpoint_in_half_precision_with_biases_in_float32(tmp_path: Path) -
     assert (tmp_path / "original" / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
 
 
+def test_a_checkpoint_without_a_tokenizer(tmp_path: Path) -> None:
+    """Trained with another: what comes back has none again, and is checked with the model's."""
+    checkpoint = write_checkpoint("qwen3_moe", tmp_path / "checkpoint")
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "tokenizer_config.json").unlink()
+    recipe = write_recipe(tmp_path / "r.yaml", "qwen3_moe", checkpoint, **{"model.tokenizer": {"kind": "bytes"}})
+    to_symbiotic(recipe, tmp_path / "symbiotic", Options())
+    assert to_original(tmp_path / "symbiotic", tmp_path / "original", Options()).check.tokens > 100
+    assert files(tmp_path / "original").keys() - {"README.md"} == files(checkpoint).keys()
+
+
 def test_experts_of_mixed_types(tmp_path: Path) -> None:
     """A stacked tensor has one type; where the files mix them it is float32, and no value changes."""
     checkpoint = write_checkpoint("qwen2_moe", tmp_path / "checkpoint")

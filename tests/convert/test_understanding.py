@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from smoe_cli.convert.options import Options
 from smoe_cli.convert.symbiotic import to_symbiotic
 from smoe_cli.convert.understanding import to_understanding
+from smoe_cli.convert.verify import encode, logits
+from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.families import ANATOMIES
 from smoe_cli.model.io import load_model
@@ -171,9 +173,16 @@ def test_a_family_without_its_shared_experts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
 def test_types(tmp_path: Path, dtype: str) -> None:
     _, folder = convert(tmp_path, "qwen3_moe", Options(verify="tensors"))
-    assert to_understanding(folder, tmp_path / "out", Options(dtype=dtype)).check.difference == 0
+    check = to_understanding(folder, tmp_path / "out", Options(dtype=dtype)).check
+    assert check.difference == 0
     torch_dtype = {"BF16": torch.bfloat16, "F16": torch.float16}[dtype]
-    assert plain(tmp_path / "out", "qwen3_moe").dtype == torch_dtype
+    model = plain(tmp_path / "out", "qwen3_moe")
+    assert model.dtype == torch_dtype
+    inputs, source = encode(read_tokenizer(str(folder))), load_model(folder)[0].backbone
+    pairs = zip(logits(model.float(), inputs), logits(source, inputs), strict=True)
+    assert check.moved == max(float((a - b).abs().max()) for a, b in pairs) > 0
+    name = str(torch_dtype).removeprefix("torch.")
+    assert f"equal bit for bit to those of the source with weights rounded to {name}; rounding moved" in check.words()
 
 
 def test_promoted(tmp_path: Path) -> None:

@@ -128,10 +128,29 @@ def test_a_larger_tokenizer_is_refused(text: Path, tmp_path: Path) -> None:
     assert "the checkpoint's own tokenizer" in str(error.value.help)
 
 
-def test_named_image_tokens_have_to_exist(text: Path, tmp_path: Path) -> None:
-    folder = write_tokenizer(tmp_path / "t", ["</s>"], eos_token="</s>")
-    with pytest.raises(UserError, match="has no token `<nothing>`"):
-        ids_of(around(text, own(folder, image_tokens=["the", "<nothing>"]), **{"model.vision": FRESH}))
+@pytest.mark.parametrize(
+    ("unused", "message", "help"),
+    [
+        (0, "`<image>` is not in the tokenizer's vocabulary, and the embedding has no unused row for it", "an image"),
+        (1, "`<image>` is not in the tokenizer's vocabulary", "an image"),
+        (2, "`<image>` is not in the tokenizer's vocabulary", "`<image>` and `</image>` get unused rows of the embedding"),
+    ],
+)
+def test_named_image_tokens_have_to_exist(text: Path, tmp_path: Path, unused: int, message: str, help: str) -> None:
+    """The token that is missing is named, not the one that exists, and what is advised is possible."""
+    folder = write_tokenizer(tmp_path / "t", [f"w{i}" for i in range(295 - unused)] + ["</s>"], eos_token="</s>")
+    with pytest.raises(UserError) as error:
+        ids_of(around(text, own(folder, image_tokens=["<image>", "w290"]), **{"model.vision": FRESH}))
+    assert error.value.message == message
+    assert str(error.value.help).endswith(help)
+
+
+def test_named_image_tokens_are_not_advised_to_who_names_them(text: Path, tmp_path: Path) -> None:
+    """A tokenizer of 301 with the end token that it lacks: no two names make it fit."""
+    folder = write_tokenizer(tmp_path / "t", [f"w{i}" for i in range(297)])
+    with pytest.raises(UserError, match="has 301 tokens") as error:
+        ids_of(around(text, own(folder, image_tokens=["w3", "w4"]), **{"model.vision": FRESH}))
+    assert "image_tokens" not in str(error.value.help)
 
 
 @pytest.mark.parametrize("tokenizer", [None, {"kind": "bytes"}], ids=["own", "bytes"])

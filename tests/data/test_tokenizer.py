@@ -135,3 +135,33 @@ def test_what_the_hub_answers_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
     with pytest.raises(UserError, match="the hub answered: org/none is not a valid model identifier\n"):
         load_tokenizer(PretrainedTokenizer(kind="pretrained", path="org/none"))
+
+
+def test_a_folder_without_a_vocabulary_has_no_tokenizer(tmp_path: Path) -> None:
+    """transformers makes an empty one, by the family that config.json names."""
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3_moe"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    assert AutoTokenizer.from_pretrained(tmp_path)("hello world").input_ids == []
+    with pytest.raises(UserError) as error:
+        read_tokenizer(str(tmp_path))
+    assert error.value.message == f"{tmp_path}: no tokenizer.json, nor another file with a tokenizer's vocabulary"
+    assert "{kind: bytes}" in str(error.value.help)
+
+
+def save(folder: Path, model: models.Model) -> str:
+    """A tokenizer that pads, so that what it makes of nothing is not empty."""
+    backend = Tokenizer(model)
+    backend.enable_padding(length=4)
+    PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_tokenizer_that_reads_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="makes nothing of plain text: its vocabulary of 2 has no part of it"):
+        read_tokenizer(save(tmp_path / "none", models.BPE(vocab={"é": 0}, merges=[])))
+
+
+@pytest.mark.parametrize("model", [models.BPE(vocab={"a": 0}, merges=[]), models.WordLevel({"the": 0}, unk_token="[UNK]")])
+def test_a_tokenizer_of_few_words_is_not(tmp_path: Path, model: models.Model) -> None:
+    """A letter is enough, and so are words without a token for unknown ones, which cannot say so of the probe."""
+    assert len(read_tokenizer(save(tmp_path / "few", model))) == 2, "a word and the padding"

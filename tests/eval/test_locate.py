@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.locate import model_folder, open_model, run_directory
+from smoe_cli.eval.locate import model_folder, open_model, open_plain, run_directory
+from tests.families.tiny import write_checkpoint
 
 from .folders import write_run
 
@@ -28,3 +29,11 @@ def test_what_holds_no_model(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match="has no final model yet"):
         model_folder(tmp_path)
+
+
+def test_a_plain_model_without_a_tokenizer(tmp_path: Path) -> None:
+    """The one that transformers would make up reads no text, and every answer would be as likely as the next."""
+    folder = write_checkpoint("qwen3", tmp_path / "qwen3")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"qwen3: no tokenizer\.json"):
+        open_plain(folder)

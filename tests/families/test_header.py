@@ -36,7 +36,7 @@ def written(path: Path, header: object, data: bytes = b"") -> Path:
 def test_entries_are_what_was_saved(tmp_path: Path, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(saved(tensors))
-    entries, _ = read_header(path)
+    entries = read_header(path)
     tensors.pop("__metadata__", None)
     assert {name: (entry.dtype, entry.shape) for name, entry in entries.items()} == tensors
 
@@ -49,7 +49,7 @@ def test_bytes_lie_where_the_entry_says(tmp_path: Path) -> None:
     }
     path.write_bytes(save(tensors))
     content = path.read_bytes()
-    for name, entry in read_header(path)[0].items():
+    for name, entry in read_header(path).items():
         assert content[entry.start : entry.stop] == tensors[name].tobytes()
         assert entry.file == "a.safetensors"
 
@@ -63,7 +63,7 @@ def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
             read_header(path)
         assert "copied to its end" in str(caught.value)
     path.write_bytes(whole)
-    assert len(read_header(path)[0]) == 3
+    assert len(read_header(path)) == 3
 
 
 @shared_folder
@@ -94,7 +94,7 @@ def test_a_changed_header_is_read_or_refused_never_a_crash(tmp_path: Path, tenso
     except SafetensorError:
         theirs = None
     try:
-        ours = set(read_header(path)[0])
+        ours = set(read_header(path))
     except UserError:
         return
     if theirs is not None:
@@ -144,7 +144,7 @@ def test_files_of_another_kind(tmp_path: Path, content: bytes) -> None:
 
 
 def test_an_empty_header_describes_no_bytes(tmp_path: Path) -> None:
-    assert read_header(written(tmp_path / "empty.safetensors", {}))[0] == {}
+    assert read_header(written(tmp_path / "empty.safetensors", {})) == {}
     with pytest.raises(UserError, match="has 11 bytes, its header describes 10"):
         read_header(written(tmp_path / "tail.safetensors", {}, b"0"))
 
@@ -158,4 +158,4 @@ def test_types_that_are_newer_than_this_program_have_a_place_too(tmp_path: Path)
     header = {"a": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}}
     path = written(tmp_path / "f4.safetensors", header, b"01")
     base = path.stat().st_size - 2
-    assert read_header(path)[0] == {"a": Entry("F4", (4,), "f4.safetensors", base, base + 2)}
+    assert read_header(path) == {"a": Entry("F4", (4,), "f4.safetensors", base, base + 2)}

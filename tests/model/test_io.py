@@ -136,3 +136,14 @@ def test_a_config_of_something_else(tmp_path: Path, change: dict[str, Any]) -> N
     write_manifest(folder)
     with pytest.raises(UserError, match=r"config\.json: "):
         load_model(folder)
+
+
+def test_two_recipes_that_disagree(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    other = {**config["recipe"], "seed": config["recipe"]["seed"] + 1}
+    for recipe, message in ((other, r"is not that of .*smoe\.yaml"), ({"seed": 1}, "cannot be read"), (None, "cannot be read")):
+        (folder / "config.json").write_text(json.dumps({**config, "recipe": recipe}), encoding="utf-8")
+        write_manifest(folder)
+        with pytest.raises(UserError, match=r"config\.json: its `recipe` " + message):
+            open_folder(folder)

@@ -276,6 +276,18 @@ def test_built_in_tokenizer_needs_its_rows(tmp_path: Path) -> None:
     assert not problems(folder)
 
 
+@pytest.mark.parametrize("family", ["olmoe", "llama"])
+def test_a_checkpoint_without_a_tokenizer(family: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(family, tmp_path / "mute")
+    (folder / "tokenizer.json").unlink()
+    key = "model.backbone.upcycle.from" if family == "llama" else "model.backbone.pretrained.path"
+    found = problems(folder)
+    assert list(found) == [key]
+    assert found[key].startswith(f"{folder}: no tokenizer.json")
+    assert "{kind: bytes}" in found[key]
+    assert not problems(folder, **{"model.tokenizer": {"kind": "bytes"}})
+
+
 def test_dense_feed_forwards_with_biases(tmp_path: Path) -> None:
     folder = write_checkpoint("llama", tmp_path / "biased", mlp_bias=True)
     assert "feed-forward layers with biases" in problems(folder)["model.backbone.upcycle.from"]

@@ -118,7 +118,29 @@ def test_promotion_and_what_the_split_keeps(written: Written, tmp_path: Path) ->
     table = text[text.index("What the split keeps") :]
     assert row(table, "text") == ["text", "understanding", "91.7%", "97.0%"]
     assert row(table, "vae") == ["vae", "(generation)", "generation", "30.6%", "33.9%"]
-    assert row(text, "shared") == ["shared", "text,", "vit,", "vae", "always", "on", "1", "1"]
+    assert row(text, "shared") == ["shared", "text,", "vit,", "vae", "always", "on:", "7", "1", "1"]
+
+
+def test_promoted_experts_that_differ_by_layer(written: Written, tmp_path: Path) -> None:
+    folder, path = written("olmoe"), tmp_path / "p.json"
+    turned = (RISING[0], RISING[1][::-1], RISING[2])
+    path.write_text(json.dumps(profile_of(backbone_of(folder), {"text": turned}).to_dict()))
+    groups = [{"name": "all", "modalities": ["text", "vit", "vae"], "experts": 7}]
+    text = described(folder, **{"model.profile": str(path), "model.shared": {"promote": 1}, "model.groups": groups})
+    assert "always on: differ by layer" in text
+
+
+def test_shared_experts_serve_only_modalities_that_the_model_has(written: Written) -> None:
+    changes: dict[str, Any] = {
+        "model.latents": None,
+        "model.groups": [{"name": "all", "modalities": ["text", "vit"], "experts": 8}],
+        "data.sources.draw": None,
+        "phases.0.mixture": {"docs": 1, "read": 1},
+        "phases.1.mixture": {"docs": 1, "read": 1},
+        "training.sampling": None,
+    }
+    text = described(written("glm4_moe"), **changes)
+    assert row(text, "shared") == ["shared", "text,", "vit", "always", "on"]
 
 
 def test_upcycling_and_mounting(written: Written) -> None:

@@ -95,6 +95,58 @@ def test_missing_key_is_shown_in_the_recipe_itself(folder: Path) -> None:
     assert "base.yaml:1:20: error: `model.backbone.upcycle` lacks the keys `from` and `experts`" in message("child.yaml")
 
 
+CHANGED = """\
+extends: base.yaml
+model:
+  vision:
+    family: pretrained
+    path: owner/name
+"""
+REMOVED = ("image_size", "patch_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+
+
+def test_keys_of_another_family_are_said_to_be_inherited(folder: Path) -> None:
+    write(folder, base=COMPLETE, child=CHANGED)
+    assert message("child.yaml").endswith("\n\n6 errors")
+    assert message("child.yaml").startswith(
+        """\
+base.yaml:31:5: error: unknown key `image_size`
+  31 |     image_size: [16, 48]
+     |     ^^^^^^^^^^
+  help: `image_size` is a key of family `vit`, `siglip_vision_model` or `own`; it comes from base.yaml, and child.yaml:4 sets \
+another `family`: `image_size: null` there removes it
+"""
+    )
+
+
+def test_null_removes_keys_of_another_family(folder: Path) -> None:
+    write(folder, base=COMPLETE, child=CHANGED + "".join(f"    {key}: null\n" for key in REMOVED))
+    vision = load("child.yaml").recipe.model.vision
+    assert vision is not None
+    assert (vision.family, vision.path) == ("pretrained", "owner/name")
+
+
+def test_null_for_a_key_that_is_needed_or_unknown_is_an_error(folder: Path) -> None:
+    write(folder, base=COMPLETE, child="extends: base.yaml\nseed: null\nnam: null\n")
+    assert "child.yaml:2:7: error: expected a whole number from 0 to 2,147,483,647, found nothing" in message("child.yaml")
+    assert "child.yaml:3:1: error: unknown key `nam`" in message("child.yaml")
+
+
+def test_a_key_of_another_family_in_the_recipe_itself_is_not_inherited(folder: Path) -> None:
+    write(folder, base=COMPLETE, child="extends: base.yaml\nmodel: {vision: {path: owner/name}}\n")
+    assert message("child.yaml").endswith("  help: `path` is a key of family `pretrained`")
+
+
+def test_a_family_changed_by_an_override(folder: Path) -> None:
+    write(folder, base=COMPLETE)
+    flags = ["model.vision.family=pretrained", "model.vision.path=owner/name"]
+    with pytest.raises(RecipeError, match=r"`--set model.vision.patch_size=null` removes it"):
+        load("base.yaml", flags)
+    vision = load("base.yaml", [*flags, *(f"model.vision.{key}=null" for key in REMOVED)]).recipe.model.vision
+    assert vision is not None
+    assert vision.family == "pretrained"
+
+
 def test_file_that_does_not_exist(folder: Path) -> None:
     write(folder, base=COMPLETE, child="name: child\nextends: bass.yaml\n")
     assert (

@@ -126,3 +126,24 @@ def test_the_theme_button_and_the_loss_switches(browser: Browser, report: Path) 
         assert after != before
         before = after
     assert browser.complaints() == []
+
+
+def test_a_single_point_is_a_dot_and_a_curve_has_none(browser: Browser, run_dir: Path) -> None:
+    """A value beside another is on a line. What is drawn has a box."""
+    seen = (
+        "[...document.querySelectorAll('[data-chart]')].map((f) => [f.querySelectorAll('path.line').length,"
+        " [...f.querySelectorAll('circle.lone')].filter((c) => c.getBBox().width >= 6).length])"
+    )
+    browser.open(write_report(run_dir))
+    assert not any(dots for _, dots in browser.run(seen))
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        first = (run_dir / name).read_text(encoding="utf-8").splitlines(keepends=True)[0]
+        (run_dir / name).write_text(first, encoding="utf-8")
+    browser.open(write_report(run_dir))
+    charts = browser.run(seen)
+    assert charts
+    for lines, dots in charts:
+        assert 1 <= dots <= lines  # a frozen role has a lane and no value
+    browser.run("document.querySelector('[data-option=smooth]').click()")
+    assert browser.run("document.querySelectorAll('[data-chart=loss] circle.lone').length") == 1
+    assert browser.complaints() == []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from smoe_cli.report import write_report
@@ -251,3 +253,50 @@ def test_reader_collects_what_the_tests_above_rely_on() -> None:
     reader = Reader()
     reader.feed('<p onclick="x">a</p>')
     assert (reader.tags, reader.attributes, reader.words) == (["p"], [("onclick", "x")], "a")
+
+
+SHARED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {}, "1 for text, vit, vae"),
+    ({"shared": {"count": 3, "modalities": ["text"]}}, {}, "3 for text"),
+    ({"shared": {"modalities": ["text", "vit", "vae"]}}, {"active": {"text": {}, "vit": {}}}, "1 for text, vit"),
+    ({"shared": {"promote": 1, "modalities": ["text", "vit", "vae"]}}, {"promoted": [[6]]}, "1 promoted for text, vit, vae"),
+    ({"backbone": {"pretrained": {"path": "x"}}, "shared": None}, {}, "the checkpoint's own for text, vit, vae"),
+    ({"backbone": {"pretrained": {"path": "x"}}, "shared": {"modalities": ["vit"]}}, {}, "the checkpoint's own for vit"),
+    ({"backbone": {"pretrained": {"path": "x"}}, "shared": "none"}, {"roles": ["dense"]}, "none"),
+    (
+        {"backbone": {"pretrained": {"path": "x"}}, "shared": "none"},
+        {"roles": ["dense"], "parameters": {"total": 9, "left_out": 3}},
+        "none; the checkpoint's own are left out",
+    ),
+    ({"backbone": {"upcycle": {"from": "x", "shared": 1}}, "shared": None}, {}, "1 copy for text, vit, vae"),
+    ({"backbone": {"upcycle": {"from": "x", "shared": 2}}, "shared": None}, {}, "2 copies for text, vit, vae"),
+    ({"backbone": {"upcycle": {"from": "x", "shared": 0}}, "shared": None}, {"roles": ["dense"]}, "none"),
+]
+
+
+@pytest.mark.parametrize(("model", "plan", "told"), SHARED)
+def test_how_many_shared_experts_and_whose(run_dir: Path, model: dict[str, Any], plan: dict[str, Any], told: str) -> None:
+    resolved, compiled = run_dir / "recipe.resolved.yaml", run_dir / "plan.json"
+    recipe = yaml.safe_load(resolved.read_text(encoding="utf-8"))
+    recipe["model"] |= model
+    resolved.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    write_json(compiled, json.loads(compiled.read_text(encoding="utf-8")) | plan)
+    tile = re.search(r"<dt>Shared experts</dt><dd>(.*?)</dd>", page(run_dir))
+    assert tile
+    assert unescape(tile[1]) == told
+
+
+@pytest.mark.parametrize(
+    ("promoted", "which"),
+    [
+        ([[6], [7], [5], [0]], "layer 0: 6; layer 1: 7; layer 2: 5; layer 3: 0"),
+        ([[1, 2, 5]] * 4, "1–2, 5"),
+    ],
+)
+def test_which_experts_were_promoted(run_dir: Path, promoted: list[list[int]], which: str) -> None:
+    assert "always on" not in words(page(run_dir))
+    compiled = run_dir / "plan.json"
+    write_json(compiled, json.loads(compiled.read_text(encoding="utf-8")) | {"promoted": promoted})
+    row = re.search(r"<tr><th[^>]*>promoted, always on</th>(.*?)</tr>", page(run_dir))
+    assert row
+    assert re.findall(r"<td[^>]*>(.*?)</td>", row[1]) == ["text, vit, vae", str(len(promoted[0])), which]

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from smoe_cli.convert.profiling.data import Documents
-from smoe_cli.convert.profiling.hash import fingerprint
 from smoe_cli.convert.profiling.tally import PADDING, LayerTally, Tally, collect
 from smoe_cli.data.batch import RowBuilder, collate
 from smoe_cli.data.documents import Document, DocumentBuilder, shifted_timestep
@@ -20,7 +19,7 @@ from smoe_cli.data.sample import BadRow, Sample
 from smoe_cli.errors import UserError
 from smoe_cli.eval.locate import RECIPE_FILE, model_folder, open_model
 from smoe_cli.model.io import open_folder
-from smoe_cli.plan.profile import Profile
+from smoe_cli.plan.profile import OF_A_MODEL_FOLDER, Profile
 from smoe_cli.recipe.nodes import MODALITIES
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class OwnCounter:
     def __init__(self, path: Path, settings: Settings):
         self.name, self.folder = str(path), model_folder(path)
         opened = open_folder(self.folder, check=False)  # loading the weights checks every file
-        self.loaded, self.plan = opened.loaded, opened.plan
+        self.loaded, self.plan, self._sample = opened.loaded, opened.plan, opened.checkpoint.sample()
         if settings.image_size:
             raise UserError("--image-size: no effect on a model of smoe, whose recipe says how large images are")
         if settings.dtype not in ("auto", "float32"):
@@ -86,7 +85,7 @@ class OwnCounter:
             counts={},
             mass={},
             model=self.name,
-            weights=fingerprint(sorted(self.folder.glob("*.safetensors"))),
+            weights=OF_A_MODEL_FOLDER + self._sample,
             pools=backbone.pool_sizes or (self._experts,),
         )
 

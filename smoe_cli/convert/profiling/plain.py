@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from smoe_cli.convert.profiling.data import Documents
-from smoe_cli.convert.profiling.hash import fingerprint
 from smoe_cli.convert.profiling.images import ImageReader, Patches
 from smoe_cli.convert.profiling.tally import PADDING, RouterHooks, Tally
 from smoe_cli.data.sample import BadRow, Sample
@@ -95,7 +94,7 @@ class PlainCounter:
             counts={},
             mass={},
             model=self.name,
-            weights=fingerprint(self.checkpoint.folder / file for file in self.checkpoint.files),
+            weights=self.checkpoint.sample(),
             dtype=self.dtype,
             pools=backbone.pool_sizes,
         )

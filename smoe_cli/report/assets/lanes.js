@@ -27,7 +27,7 @@ function laneChart(figure, spec) {
     const values = spec.lines.map((line, i) => {
       const top = head + i * lane + label, floor = head + (i + 1) * lane - 5;
       const y = vertical(low, high, floor, top + 3, log);
-      const series = set.series[line.key];
+      const series = set.series[line.key], ys = series.map((v) => (v === null ? null : y(v)));
       const room = Math.floor((narrow ? right : left - 8) / 6.1);
       const name = shape("text", { class: "name", x: 0, y: narrow ? top - 2 : floor - 3 }, line.label.length > room ? line.label.slice(0, room - 1) + "…" : line.label);
       name.append(shape("title", {}, line.label));
@@ -35,7 +35,8 @@ function laneChart(figure, spec) {
       svg.append(
         ...gaps(series, xs, x, (from, to) => shape("rect", { fill: `url(#${id}-none)`, x: from, y: top + 2, width: to - from, height: floor - top - 2 })),
         shape("line", { class: "grid", x1: left, x2: right, y1: floor, y2: floor }),
-        shape("path", { class: `line ${line.colour}`, d: path(xs, series.map((v) => (v === null ? null : y(v))), spec.scale === "unit") }),
+        shape("path", { class: `line ${line.colour}`, d: path(xs, ys, spec.scale === "unit") }),
+        ...lone(xs, ys, line.colour),
         name,
         value,
       );

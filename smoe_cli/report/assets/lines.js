@@ -59,17 +59,23 @@ function stepAxis(x, left, right, bottom) {
   ]);
 }
 
-/** Path through the values, broken where there is none. */
+/** Path through the values, broken where there is none; `lone` draws what has no neighbour. */
 function path(xs, ys, staircase) {
   let drawn = "", open = false;
   xs.forEach((x, i) => {
     if (ys[i] === null) { open = false; return; }
     const at = `${x.toFixed(1)},${ys[i].toFixed(1)}`;
     drawn += !open ? `M${at}` : staircase ? `H${x.toFixed(1)}V${ys[i].toFixed(1)}` : `L${at}`;
-    if (!open && (i + 1 >= xs.length || ys[i + 1] === null)) drawn += "h.5";
     open = true;
   });
   return drawn;
+}
+
+/** A dot for every value without a neighbour, through which no line can be drawn. */
+function lone(xs, ys, colour) {
+  const none = (i) => ys[i] === undefined || ys[i] === null;
+  const found = xs.flatMap((x, i) => (!none(i) && none(i - 1) && none(i + 1) ? [[x, ys[i]]] : []));
+  return found.map(([cx, cy]) => shape("circle", { class: `dot lone ${colour}`, cx: cx.toFixed(1), cy: cy.toFixed(1), r: 3.5 }));
 }
 
 /** Moving average over about a twentieth of the points, never across phases. */
@@ -157,9 +163,10 @@ function lineChart(figure, spec) {
     const ys = (list) => list.map((v) => (v === null || (log && v <= 0) ? null : y(v)));
     const lines = spec.lines.flatMap((line, i) => {
       const dash = DASHES[line.colour] || null;
-      const drawn = shape("path", { class: `line ${line.colour}`, d: path(xs, ys(smooth ? smoothed(shown[i], set) : shown[i]), spec.staircase), "stroke-dasharray": dash });
-      if (smooth) return [shape("path", { class: `line raw ${line.colour}`, d: path(xs, ys(shown[i])) }), drawn];
-      return set.low[line.key] && spec.lines.length <= BANDS ? [range(xs, ys(set.low[line.key]), ys(set.high[line.key]), line.colour), drawn] : [drawn];
+      const heights = ys(smooth ? smoothed(shown[i], set) : shown[i]);
+      const drawn = [shape("path", { class: `line ${line.colour}`, d: path(xs, heights, spec.staircase), "stroke-dasharray": dash }), ...lone(xs, heights, line.colour)];
+      if (smooth) return [shape("path", { class: `line raw ${line.colour}`, d: path(xs, ys(shown[i])) }), ...drawn];
+      return set.low[line.key] && spec.lines.length <= BANDS ? [range(xs, ys(set.low[line.key]), ys(set.high[line.key]), line.colour), ...drawn] : drawn;
     });
     const rule = shape("line", { class: "cursor", y1: top, y2: bottom, visibility: "hidden" });
     const dots = spec.lines.map((line) => shape("circle", { class: `dot ${line.colour}`, r: 3.5, visibility: "hidden" }));

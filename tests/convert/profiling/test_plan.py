@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from smoe_cli.convert.profiling.counting import Settings, profile_model
+from smoe_cli.errors import UserError
+from smoe_cli.model.weights import open_backbone
 from smoe_cli.plan import compile_plan
 from smoe_cli.plan.profile import Profile
 from smoe_cli.recipe.models import Recipe
@@ -89,3 +91,19 @@ def test_smoe_plan_shows_what_is_kept(
     assert run(["plan", str(path)]) == 0
     shown = capsys.readouterr().out
     assert f"{plan['kept']['text']['counts']:.1%}" in shown
+
+
+def test_a_profile_of_other_weights_is_refused_where_weights_are_read(made: tuple[Path, Path, Profile], tmp_path: Path) -> None:
+    """Base and tuned models have equal names and shapes: the plan, which reads no weights, cannot tell them apart."""
+    model, out, _ = made
+    same, tuned = tmp_path / "same", tmp_path / "tuned"
+    write_checkpoint("qwen3_vl_moe", same, shards="100KB")
+    write_checkpoint("qwen3_vl_moe", tuned, seed=1)
+    for folder in (model, same, tuned):
+        recipe = Recipe.model_validate(recipe_data(folder, out))
+        plan = compile_plan(recipe)
+        if folder == tuned:
+            with pytest.raises(UserError, match="counted on other weights"):
+                open_backbone(recipe, plan)
+        else:
+            open_backbone(recipe, plan)
