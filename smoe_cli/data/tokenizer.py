@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 PAD, BOS, EOS, IMAGE, IMAGE_END = SPECIALS = ("<pad>", "<bos>", "<eos>", "<image>", "</image>")
 
-BYTES_VOCAB_SIZE = len(SPECIALS) + 256
-
 
 def load_tokenizer(spec: BytesTokenizer | PretrainedTokenizer) -> PreTrainedTokenizerFast:
     """The tokenizer of a model from scratch, with pad, bos, eos and the two image tokens. `save_pretrained` it, `AutoTokenizer`

@@ -5,7 +5,7 @@ Names are those of the family's classes in transformers (`in memory`); `on_disk`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from smoe_cli.errors import UserError
@@ -136,15 +136,9 @@ ANATOMIES: dict[str, Anatomy] = {
         image_tokens=("vision_start_token_id", "vision_end_token_id"),
         image_processor="Qwen2VLImageProcessorPil",
     ),
-    "glm4v_moe": Anatomy(
+    "glm4v_moe": replace(
+        _DEEPSEEK,
         decoder="model.language_model",
-        bias="e_score_correction_bias",
-        shared="shared_experts",
-        shared_last=True,
-        num_experts="n_routed_experts",
-        scoring="sigmoid",
-        scaling="routed_scaling_factor",
-        limits=("n_group", "topk_group"),
         vision="model.visual",
         projector=("model.visual.downsample", "model.visual.merger"),
         positions="mrope",

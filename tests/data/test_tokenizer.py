@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from smoe_cli.data.tokenizer import BYTES_VOCAB_SIZE, SPECIALS, TextEncoder, load_tokenizer, read_tokenizer
+from smoe_cli.data.tokenizer import SPECIALS, TextEncoder, load_tokenizer, read_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.recipe.models import BytesTokenizer, PretrainedTokenizer
+from smoe_cli.recipe.sizes import BYTES_VOCABULARY
 
 BYTES = load_tokenizer(BytesTokenizer(kind="bytes"))
 ENCODE = TextEncoder(BYTES)
 
 
 def test_vocabulary_is_the_specials_then_the_bytes() -> None:
-    assert len(BYTES) == BYTES_VOCAB_SIZE == 261
+    assert len(BYTES) == BYTES_VOCABULARY == 261
     assert [BYTES.convert_tokens_to_ids(token) for token in SPECIALS] == [0, 1, 2, 3, 4]
     assert (BYTES.pad_token_id, BYTES.bos_token_id, BYTES.eos_token_id) == (0, 1, 2)
 
