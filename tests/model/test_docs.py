@@ -47,9 +47,9 @@ def test_a_model_that_sees_learns_to_draw(checkpoint: Checkpoints, family: str) 
 
 def test_tokens_can_be_named(checkpoint: Checkpoints) -> None:
     folder = checkpoint("glm4v_moe")
-    recipe = pretrained(
-        folder, **{"model.vision": DRAWS["vision"], "model.tokenizer": {**NAMED["tokenizer"], "path": str(folder)}}
-    )
+    own = {"path": str(folder), "image_tokens": ["<image>", "</image>"]}  # those that this tokenizer has
+    assert NAMED["tokenizer"].keys() == {"kind", *own}
+    recipe = pretrained(folder, **{"model.vision": DRAWS["vision"], "model.tokenizer": {**NAMED["tokenizer"], **own}})
     plan = built(recipe)[0].plan
     ids = special_ids(tokenizer_of(recipe, plan), recipe, plan)
     assert (ids.image, ids.image_end) == (3, 4)
