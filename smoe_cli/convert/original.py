@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from smoe_cli.convert.assembly import BACKBONE, missing, original
+from smoe_cli.convert.assembly import missing, original
 from smoe_cli.convert.card import Facts, write_card
 from smoe_cli.convert.options import Options, Report, check_new, new_folder
 from smoe_cli.convert.plain import Written, write_plain
 from smoe_cli.convert.reading import Reader
-from smoe_cli.convert.source import unbuilt, weight_hashes
+from smoe_cli.convert.source import left_out, unbuilt, weight_hashes
 from smoe_cli.convert.verify import Check, check_logits, encode, loads, logits, opened, round_to, wants_logits
 from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import UserError
 from smoe_cli.model.backbone import receivers
-from smoe_cli.model.carried import PROCESSING, SOURCE, small_files, source_index
+from smoe_cli.model.carried import SOURCE, copy_processing, small_files, source_index
 from smoe_cli.model.io import NAMES, Opened, load_model, open_folder
 from smoe_cli.model.surgery import operate
 
@@ -49,7 +47,7 @@ def to_original(source: Path, out: Path, options: Options) -> Report:
             written = write_plain(work, reader, backbone, assembly, options, source_index(source))
         _companions(model, work, written)
         check = _verified(model, work, written, options)
-        left_out = _left_out(model, frozenset(name for plain in assembly.values() for name in plain.sources))
+        used = {name for plain in assembly.values() for name in plain.sources}
         notes = unbuilt(backbone)
         if not (source / SOURCE).is_dir():
             notes.append("the checkpoint's own files are not in the folder: config and tokenizer are written anew")
@@ -60,7 +58,7 @@ def to_original(source: Path, out: Path, options: Options) -> Report:
             nbytes=written.nbytes,
             files=len(written.files),
             check=check,
-            left_out=left_out,
+            left_out=left_out(model, used),
             notes=tuple(notes),
         )
         hashes = weight_hashes(source)
@@ -104,9 +102,7 @@ def _companions(model: Opened, work: Path, written: Written) -> None:
             shutil.copyfile(path, work / (SOURCE_README if path.name == README else path.name))
     else:
         read_tokenizer(str(model.folder)).save_pretrained(work)
-        for name in PROCESSING:
-            if (model.folder / name).is_file():
-                shutil.copyfile(model.folder / name, work / name)
+        copy_processing(model.folder, work)
     config = json.loads((work / "config.json").read_text(encoding="utf-8"))
     if _retyped(config, NAMES[written.dtype]):
         (work / "config.json").write_text(_dumped(config), encoding="utf-8")
@@ -120,15 +116,6 @@ def _retyped(config: dict[str, Any], dtype: str) -> bool:
             if part.get(key) not in (None, dtype) and isinstance(part[key], str):
                 part[key], changed = dtype, True
     return changed
-
-
-def _left_out(model: Opened, used: frozenset[str]) -> dict[str, int]:
-    """{part: parameters} of the model's tensors that the family has no place for: vision encoder, projector, latents."""
-    parts: Counter[str] = Counter()
-    for name, entry in model.checkpoint.entries.items():
-        if name not in used:
-            parts[name.removeprefix(BACKBONE).split(".")[0]] += prod(entry.shape)
-    return dict(parts)
 
 
 def _verified(model: Opened, work: Path, written: Written, options: Options) -> Check:

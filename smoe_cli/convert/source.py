@@ -1,16 +1,19 @@
-"""What conversions read besides weights: the files of the source, and their hashes."""
+"""What conversions say of their source besides its weights: hashes of its files, and what they leave of it."""
 
 from __future__ import annotations
 
 import json
-import shutil
+from collections import Counter
+from collections.abc import Collection
+from math import prod
 from pathlib import Path
 
+from smoe_cli.convert.assembly import BACKBONE
 from smoe_cli.convert.progress import bar
 from smoe_cli.families import Backbone, open_checkpoint
 from smoe_cli.files import sha256
-from smoe_cli.model.carried import PROCESSING
 from smoe_cli.model.folder import MANIFEST
+from smoe_cli.model.io import Opened
 
 
 def weight_hashes(folder: Path, progress: bool = False) -> dict[str, str]:
@@ -27,13 +30,23 @@ def weight_hashes(folder: Path, progress: bool = False) -> dict[str, str]:
     return hashes
 
 
-def copy_processing(source: Path, work: Path) -> None:
-    """Copy the files that say how a model is fed, unless they are there."""
-    for name in PROCESSING:
-        if (source / name).is_file() and not (work / name).exists():
-            shutil.copyfile(source / name, work / name)
-
-
 def unbuilt(backbone: Backbone) -> list[str]:
     """A line for each module in the source's files that transformers does not build."""
     return [f"not taken from the source, because transformers does not build it: `{module}`" for module in backbone.left_out]
+
+
+def left_out(model: Opened, used: Collection[str]) -> dict[str, int]:
+    """Parameters left out, by part: `experts.<group>`, `router.<group>`, `shared_expert`, `vision`, `projector`, `latents`."""
+    parts: Counter[str] = Counter()
+    for name, entry in model.checkpoint.entries.items():
+        if name not in used:
+            parts[_part(name)] += prod(entry.shape)
+    return dict(parts)
+
+
+def _part(name: str) -> str:
+    words = name.split(".")
+    for word in ("router", "experts"):
+        if name.startswith(BACKBONE) and word in words:
+            return f"{word}.{words[words.index(word) + 1]}"
+    return next((word for word in words if word.startswith("shared_expert")), words[0])

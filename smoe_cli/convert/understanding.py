@@ -7,25 +7,24 @@ that serves them, too.
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, PretrainedConfig
 
-from smoe_cli.convert.assembly import BACKBONE, Plain, only
+from smoe_cli.convert.assembly import Plain, only
 from smoe_cli.convert.card import Facts, write_card
 from smoe_cli.convert.limits import part_limits
 from smoe_cli.convert.options import Options, Report, check_new, new_folder
 from smoe_cli.convert.plain import Written, write_plain
 from smoe_cli.convert.reading import Reader
-from smoe_cli.convert.source import copy_processing, weight_hashes
+from smoe_cli.convert.source import left_out, weight_hashes
 from smoe_cli.convert.verify import Check, check_logits, encode, loads, logits, opened, round_to, wants_logits
 from smoe_cli.data.tokenizer import read_tokenizer
 from smoe_cli.errors import Failure, UserError
 from smoe_cli.model.backbone import backbone_config
+from smoe_cli.model.carried import copy_processing
 from smoe_cli.model.io import NAMES, Opened, load_model, open_folder
 from smoe_cli.plan import GroupPlan, Plan
 from smoe_cli.recipe.models import Shared
@@ -150,23 +149,6 @@ def plain_config(model: Opened, groups: dict[int, GroupPlan], tokenizer: Any) ->
         for key, token in _tokens(tokenizer).items():
             setattr(config, key, token)
     return config
-
-
-def left_out(model: Opened, used: set[str]) -> dict[str, int]:
-    """Parameters left out, by part: `experts.<group>`, `router.<group>`, `shared_expert`, `vision`, `projector`, `latents`."""
-    parts: Counter[str] = Counter()
-    for name, entry in model.checkpoint.entries.items():
-        if name not in used:
-            parts[_part(name)] += prod(entry.shape)
-    return dict(parts)
-
-
-def _part(name: str) -> str:
-    words = name.split(".")
-    for word in ("router", "experts"):
-        if name.startswith(BACKBONE) and word in words:
-            return f"{word}.{words[words.index(word) + 1]}"
-    return next((word for word in words if word.startswith("shared_expert")), words[0])
 
 
 def _notes(plan: Plan, groups: dict[int, GroupPlan]) -> tuple[str, ...]:

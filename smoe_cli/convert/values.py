@@ -8,10 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from smoe_cli.errors import UserError
 from smoe_cli.model.attachments import attachments
 from smoe_cli.model.vision import load_vision
-from smoe_cli.model.weights import Reader, derive, draw, read_origin, saved_tensors
+from smoe_cli.model.weights import Reader, derive, draw, finite, read_origin, saved_tensors
 from smoe_cli.plan import Plan
 from smoe_cli.plan.types import Tensor as Planned
 from smoe_cli.recipe.models import PretrainedVision, Recipe
@@ -55,11 +54,7 @@ def parts(tensor: Planned, plan: Plan, recipe: Recipe, reader: Reader) -> Iterat
         yield read_origin(reader, origin, recipe.seed, tensor.name)
     else:
         for start, end in _runs(origin.rows or range(tensor.shape[0]), max(1, CHUNK * tensor.shape[0] // tensor.numel)):
-            value = reader.chunk(origin.names[0], start, end) * origin.scale
-            if not torch.isfinite(value).all():
-                where = f"{reader.checkpoint.folder}: `{origin.names[0]}`"
-                raise UserError(f"{where} holds values that are not finite", "the checkpoint is damaged")
-            yield value
+            yield finite(reader.chunk(origin.names[0], start, end) * origin.scale, reader, origin)
 
 
 def _runs(rows: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:

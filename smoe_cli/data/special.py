@@ -46,18 +46,15 @@ def tokenizer_of(recipe: Recipe, plan: Plan) -> PreTrainedTokenizerFast:
     Raises UserError when it cannot be loaded, or needs more rows of the embedding than the backbone has.
     """
     model = recipe.model
-    spec, pretrained, upcycle = model.tokenizer, model.backbone.pretrained, model.backbone.upcycle
-    if model.backbone.scratch is not None:
+    spec, location = model.tokenizer, model.backbone.checkpoint
+    if location is None:
         return load_tokenizer(spec or BytesTokenizer(kind="bytes"))
     if isinstance(spec, BytesTokenizer):
         tokenizer = bytes_tokenizer()
     elif spec is not None:
         tokenizer = read_tokenizer(spec.path)
-    elif pretrained is not None:
-        tokenizer = read_tokenizer(pretrained.path, pretrained.revision)
     else:
-        assert upcycle is not None
-        tokenizer = read_tokenizer(upcycle.from_, upcycle.revision)
+        tokenizer = read_tokenizer(*location)
     _complete(tokenizer, model, plan.source.backbone)
     check_fits(tokenizer, recipe, plan)
     return tokenizer

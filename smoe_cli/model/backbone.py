@@ -38,9 +38,9 @@ def plain_backbone(recipe: Recipe, plan: Plan, dtype: torch.dtype = torch.float3
     if spec.upcycle is None:  # a dense model has no experts whose kernel could be chosen
         kernels["experts_implementation"] = training.experts
     auto = AutoModelForImageTextToText if backbone.anatomy.multimodal else AutoModelForCausalLM
-    if spec.scratch is not None:
+    if spec.checkpoint is None:
         return auto.from_config(backbone_config(backbone.config), **kernels)
-    with refusal(str(spec.checkpoint)), _unfilled() if empty else nullcontext():
+    with refusal(spec.checkpoint.path), _unfilled() if empty else nullcontext():
         model = auto.from_config(backbone_config(backbone.config), **kernels)
         if spec.upcycle is not None:
             make_sparse(model, spec.upcycle, training.experts)

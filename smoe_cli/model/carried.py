@@ -11,7 +11,6 @@ from huggingface_hub.errors import HFValidationError
 
 from smoe_cli.families import open_checkpoint
 from smoe_cli.families.checkpoint import INDEX, SINGLE
-from smoe_cli.recipe.backbones import Pretrained
 from smoe_cli.recipe.models import Recipe
 
 SOURCE = "source"
@@ -46,26 +45,29 @@ def small_files(folder: Path) -> list[Path]:
 
 def checkpoint_folder(recipe: Recipe) -> Path | None:
     """The folder of the checkpoint that a recipe starts from, if there is one and it is here: local, or in the hub's cache."""
-    backbone = recipe.model.backbone
-    origin = backbone.pretrained or backbone.upcycle
-    if origin is None:
+    location = recipe.model.backbone.checkpoint
+    if location is None:
         return None
-    path = origin.path if isinstance(origin, Pretrained) else origin.from_
-    folder = Path(path).expanduser()
+    folder = Path(location.path).expanduser()
     if folder.is_dir():
         return folder if (folder / "config.json").is_file() else None
     try:
-        cached = try_to_load_from_cache(path, "config.json", revision=origin.revision)
+        cached = try_to_load_from_cache(location.path, "config.json", revision=location.revision)
     except HFValidationError:  # neither a folder nor a hub id
         return None
     return Path(cached).parent if isinstance(cached, str) else None
 
 
-def carry(origin: Path, work: Path) -> None:
-    """Copy into the model folder `work` what comes from `origin`, a checkpoint or another model folder of ours."""
+def copy_processing(origin: Path, work: Path) -> None:
+    """Copy the files that say how a model is fed, unless they are there."""
     for name in PROCESSING:
         if (origin / name).is_file() and not (work / name).exists():
             shutil.copyfile(origin / name, work / name)
+
+
+def carry(origin: Path, work: Path) -> None:
+    """Copy into the model folder `work` what comes from `origin`, a checkpoint or another model folder of ours."""
+    copy_processing(origin, work)
     ours = (origin / "smoe.yaml").is_file()
     if ours and not (origin / SOURCE).is_dir():  # made from scratch, or saved where its checkpoint was not
         return

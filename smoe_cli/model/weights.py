@@ -59,6 +59,7 @@ class Reader(Files):
     def __init__(self, checkpoint: Checkpoint, backbone: Backbone):
         super().__init__(checkpoint)
         self.backbone = backbone
+        self._stacks: dict[str, dict[int | None, list[Slot]]] = {}
 
     def tensor(self, name: str, rows: Sequence[int] | None = None) -> Tensor:
         """A tensor, or these indices of its first dimension, float32. Raises UserError when a file cannot be read."""
@@ -66,9 +67,7 @@ class Reader(Files):
         if slots[0].expert is None and (rows is None or len(shape) < 3):
             value = slots[0].from_disk(self.read(slots[0].disk))
             return (value if rows is None else value[list(rows)]).float()
-        matrices: dict[int | None, list[Slot]] = {}
-        for slot in slots:
-            matrices.setdefault(slot.expert, []).append(slot)
+        matrices = self._matrices(name)
         rows = range(shape[0]) if rows is None else rows
         out = torch.empty((len(rows), *shape[1:]))
         for place, row in zip(out, rows, strict=True):
@@ -78,6 +77,14 @@ class Reader(Files):
             for slot in matrices.get(row, ()):
                 replace(slot, expert=None).place(place).copy_(self.read(slot.disk))
         return out
+
+    def _matrices(self, name: str) -> dict[int | None, list[Slot]]:
+        """{expert: its matrices on disk}; None: of all experts. Sorted once a tensor, not once an expert that is read."""
+        if name not in self._stacks:
+            matrices = self._stacks[name] = {}
+            for slot in self.backbone.layout.slots[name]:
+                matrices.setdefault(slot.expert, []).append(slot)
+        return self._stacks[name]
 
     def chunk(self, name: str, start: int, end: int) -> Tensor:
         """The indices from `start` up to `end` of the first dimension, float32; of a large matrix only those are read."""
@@ -95,11 +102,15 @@ def read_origin(reader: Reader, origin: Origin, seed: int, name: str) -> Tensor:
     single = len(origin.names) == 1 and origin.axis == 0
     parts = [reader.tensor(n, origin.rows if single else None) for n in origin.names]
     value = parts[0] if len(parts) == 1 else torch.cat(parts, dim=origin.axis)
+    return derive(finite(value, reader, origin), origin, seed, name, picked=single)
+
+
+def finite(value: Tensor, reader: Reader, origin: Origin) -> Tensor:
+    """`value`, which was read for `origin`. Raises UserError naming the tensors when it is not finite."""
     if not torch.isfinite(value).all():
-        raise UserError(
-            f"{reader.checkpoint.folder}: {_list(origin.names)} holds values that are not finite", "the checkpoint is damaged"
-        )
-    return derive(value, origin, seed, name, picked=single)
+        names = ", ".join(f"`{name}`" for name in origin.names)
+        raise UserError(f"{reader.checkpoint.folder}: {names} holds values that are not finite", "the checkpoint is damaged")
+    return value
 
 
 def derive(value: Tensor, origin: Origin, seed: int, name: str, picked: bool = False) -> Tensor:
@@ -142,12 +153,9 @@ def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
 def open_backbone(recipe: Recipe, plan: Plan) -> Checkpoint:
     """The checkpoint that the recipe names. Raises UserError when it is not the one that the plan was made from, or that the
     profile was counted on (the plan reads headers only and cannot tell)."""
-    spec = recipe.model.backbone
-    if spec.upcycle is not None:
-        checkpoint = open_checkpoint(spec.upcycle.from_, spec.upcycle.revision)
-    else:
-        assert spec.pretrained is not None
-        checkpoint = open_checkpoint(spec.pretrained.path, spec.pretrained.revision)
+    location = recipe.model.backbone.checkpoint
+    assert location is not None
+    checkpoint = open_checkpoint(*location)
     if checkpoint.sha256 != plan.source.backbone.sha256:
         raise UserError(f"{checkpoint.folder}: not the checkpoint that the plan was made from", "start again with this one")
     counted = plan.source.profile.weights if plan.source.profile else None
@@ -191,7 +199,3 @@ def _check_consumed(recipe: Recipe, plan: Plan) -> None:
                 f"experts {sorted(left[name])} of `{name}` have no place in the model",
                 "this is a bug in smoe; please report it with the recipe",
             )
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

@@ -91,13 +91,10 @@ def backbone_path(recipe: Recipe) -> Path:
 
 
 def _backbone(recipe: Recipe) -> Backbone:
-    backbone = recipe.model.backbone
-    if backbone.upcycle is not None:
-        checkpoint = open_checkpoint(backbone.upcycle.from_, backbone.upcycle.revision)
-    elif backbone.pretrained is not None:
-        checkpoint = open_checkpoint(backbone.pretrained.path, backbone.pretrained.revision)
-    else:
+    location = recipe.model.backbone.checkpoint
+    if location is None:
         return scratch_backbone(recipe)
+    checkpoint = open_checkpoint(*location)
     read = read_backbone(checkpoint)
     if recipe.model.tokenizer is None:
         check_vocabulary(checkpoint.folder)

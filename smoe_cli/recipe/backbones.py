@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -71,6 +71,13 @@ class Upcycle(Node):
     """Standard deviation of the routers' initial weights (0: all experts tie, and the lowest numbers win)."""
 
 
+class Location(NamedTuple):
+    """A folder, or a hub id and which commit, tag or branch of it."""
+
+    path: str
+    revision: str | None
+
+
 class Backbone(Node):
     """Where the decoder comes from: exactly one of these."""
 
@@ -82,8 +89,8 @@ class Backbone(Node):
     """A dense checkpoint made sparse."""
 
     @property
-    def checkpoint(self) -> str | None:
-        """Folder or hub id of the checkpoint that the weights come from; None from scratch."""
+    def checkpoint(self) -> Location | None:
+        """Where the checkpoint lies that the weights come from; None from scratch."""
         if self.upcycle is not None:
-            return self.upcycle.from_
-        return None if self.pretrained is None else self.pretrained.path
+            return Location(self.upcycle.from_, self.upcycle.revision)
+        return None if self.pretrained is None else Location(self.pretrained.path, self.pretrained.revision)
