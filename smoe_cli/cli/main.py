@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": "Show what a recipe builds and costs, without building it.",
     "train": "Train a recipe, or go on with a run.",
     "eval": "Measure a model or a run.",
+    "compare": "Put results side by side, where they were measured alike.",
     "generate": "Draw images from captions, or answer about an image.",
     "report": "Make one HTML page of a run.",
     "profile": "Count how a pretrained model uses its experts.",

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from smoe_cli.cli.common import load_and_compile, recipe_argument, set_option
 from smoe_cli.errors import Failure
+
+if TYPE_CHECKING:
+    from smoe_cli.plan import Plan
+    from smoe_cli.recipe import Loaded
 
 
 @click.command("train")
@@ -33,21 +39,29 @@ def command(recipe: Path, overrides: tuple[str, ...], run_dir: Path | None, resu
     accelerate launch -m smoe_cli train recipes/quickstart.yaml
     """
     loaded, plan = load_and_compile(recipe, overrides)
+    settings = [part for override in overrides for part in ("--set", override)]
+    again = ["smoe", "train", str(recipe), *settings, "--run-dir"]
+    start(loaded, plan, run_dir, resume, lambda folder: [*again, str(folder)])
 
+
+def start(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str, again: Callable[[Path], Sequence[str]]) -> Path:
+    """Train; returns the run directory. After a signal, shows the command `again(run directory)` that goes on, and exits."""
     import torch
 
     from smoe_cli.train.loop import Stopped
     from smoe_cli.train.run import train
 
     try:
-        train(loaded, plan, run_dir, resume)
+        return train(loaded, plan, run_dir, resume)
     except Stopped as stopped:
-        settings = [part for override in overrides for part in ("--set", override)]
-        command = shlex.join(["smoe", "train", str(recipe), *settings, "--run-dir", str(stopped.folder)])
+        command = shlex.join(again(stopped.folder))
         click.echo(f"{stopped}; a checkpoint is saved. Go on with: {command}", err=True)
         raise SystemExit(128 + stopped.signal) from None
     except torch.OutOfMemoryError as error:
-        help = "raise `accumulate` of the phase or set training.activation_checkpointing, then run the same command again"
+        less = (
+            "raise `accumulate` of the phase or set training.activation_checkpointing; in an evaluation, lower its batch_size"
+        )
+        help = f"{less}; then run the same command again"
         raise Failure(f"out of memory: {str(error).splitlines()[0]}", help) from None
     except OSError as error:
         raise Failure(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}") from None

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import datasets
 
 
+DAMAGED = "is it the right file, and whole? copy it again"
+
+
 def quiet_datasets() -> Any:
     """The `datasets` module, without its download counter and usage reports."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -48,7 +51,7 @@ class ParquetPart(Part):
             metadata = pq.read_metadata(path)
             features = quiet_datasets().Features.from_arrow_schema(pq.read_schema(path))
         except Exception as error:
-            raise UserError(f'"{path}" cannot be read: {_first_line(error)}') from error
+            raise UserError(f'"{path}" cannot be read: {_first_line(error)}', help=DAMAGED) from error
         self._ends = [0]
         for group in range(metadata.num_row_groups):
             self._ends.append(self._ends[-1] + metadata.row_group(group).num_rows)
@@ -78,7 +81,7 @@ def open_parquet(path: Path) -> DatasetPart:
         dataset = quiet_datasets().Dataset.from_parquet(str(path))
     except Exception as error:
         # `datasets` wraps what went wrong in an error that only says that something did.
-        raise UserError(f'"{path}" cannot be read: {_first_line(error.__cause__ or error)}') from error
+        raise UserError(f'"{path}" cannot be read: {_first_line(error.__cause__ or error)}', help=DAMAGED) from error
     return DatasetPart(dataset, str(path), path.parent)
 
 
@@ -93,7 +96,7 @@ def open_saved(folder: Path, split: str) -> DatasetPart:
     try:
         loaded = module.load_from_disk(str(folder))
     except Exception as error:
-        raise UserError(f'"{folder}" cannot be read: {_first_line(error)}') from error
+        raise UserError(f'"{folder}" cannot be read: {_first_line(error)}', help=DAMAGED) from error
     splits = loaded if isinstance(loaded, module.DatasetDict) else {"train": loaded}
     if split not in splits:
         raise UserError(f'"{folder}" has no split "{split}"', help=f"it has: {', '.join(sorted(splits))}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from smoe_cli.data.sample import BadRow
 
@@ -42,6 +42,8 @@ def read_image(value: Any, folder: Path | None) -> Image.Image:
         raise BadRow("image file not found", f"no image file {error.filename}") from error
     except BadRow:
         raise
+    except UnidentifiedImageError as error:  # its own words are about a Python object
+        raise BadRow("image cannot be read", "image cannot be read (no image of a known format, or a damaged one)") from error
     except Exception as error:
         # Pillow raises OSError, SyntaxError, ValueError, struct.error, … depending on how a file is damaged.
         raise BadRow("image cannot be read", f"image cannot be read ({error})") from error

@@ -196,7 +196,7 @@ def open_source(name: str, spec: SourceBase, seed: int, phase: int, rank: int = 
                 return Streamed(name, spec, hub.HubStream(found, spec.path, rank, world), read)
             table = Table([hub.DatasetPart(found, spec.path, None)])
         if not len(table):
-            raise UserError(f'split "{spec.split}" of "{spec.path}" has no rows')
+            raise UserError(f'split "{spec.split}" of "{spec.path}" has no rows', help="is it the right file, and whole?")
         if spec.streaming:
             return InOrder(name, spec, table, read, rank, world)
         return Shuffled(name, spec, table, read, seed, phase)

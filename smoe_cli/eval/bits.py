@@ -12,8 +12,9 @@ from typing import Any
 
 from smoe_cli.data.tokenizer import TextEncoder
 from smoe_cli.errors import UserError
+from smoe_cli.eval.predictions import Prediction
 from smoe_cli.eval.protocols import Request, Scorer
-from smoe_cli.eval.results import Bits, Count, Result
+from smoe_cli.eval.results import Metric, Result
 
 CHUNK = 64
 """Texts scored between two calls of `progress`."""
@@ -59,10 +60,11 @@ def evaluate_bits(
     return Result(
         task="bits-per-byte",
         name="bits-per-byte",
-        total=Count(),
-        groups={},
-        subgroups={},
-        bits=Bits(sum(bits), sum(sizes), tokens, len(texts), _standard_error(bits, sizes)),
+        metrics={"bits_per_byte": Metric(sum(bits) / sum(sizes), _standard_error(bits, sizes), "lower")},
+        details={"bits": sum(bits), "bytes": sum(sizes), "tokens": tokens, "texts": len(texts)},
+        predictions=tuple(
+            Prediction(str(index), value=own, weight=size) for index, (own, size) in enumerate(zip(bits, sizes, strict=True))
+        ),
         protocol={
             "window": window,
             "first_token_after": tokenizer.convert_ids_to_tokens(prefix),

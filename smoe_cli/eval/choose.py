@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from smoe_cli.errors import UserError
-from smoe_cli.recipe.measures import ArcEasy, BitsPerByte, EvalTask, Mmlu, OcrBench, RenderedOcr
-from smoe_cli.recipe.models import PythonDocs, Recipe, RenderedText
+from smoe_cli.eval.tasks import TASKS
+from smoe_cli.recipe.diagnose import validate
+from smoe_cli.recipe.measures import EvalTask
+from smoe_cli.recipe.models import Recipe
+from smoe_cli.recipe.overrides import plain_value
+from smoe_cli.recipe.words import did_you_mean
 
-TASKS = ("mmlu", "arc-easy", "ocrbench", "rendered-ocr", "bits-per-byte")
-TEXT_TASKS = ("mmlu", "arc-easy", "bits-per-byte")
-"""Tasks that a plain language model can do."""
-HUB = {"mmlu": "cais/mmlu", "arc-easy": "allenai/ai2_arc", "ocrbench": "echo840/OCRBench"}
-"""Tasks that need data, and where the hub has them."""
-READING = (*HUB, "bits-per-byte")
-"""Tasks that read data, `bits-per-byte` if it is given any."""
+NUMBERS = ("limit", "questions", "strings", "images")
+"""Keys of a task that say how many questions it asks, of which it has at most one."""
+
+READING = tuple(name for name, task in TASKS.items() if task.reads)
 
 
 def parse_tasks(text: str) -> list[str]:
-    """`mmlu,ocrbench` → names, each once. Raises UserError with the nearest name on a typo."""
+    """`mmlu,ocrbench` → names, each once. Raises UserError when there is none."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise UserError("--tasks is empty", f"tasks: {', '.join(TASKS)}")
+    return list(dict.fromkeys(names))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise UserError with the nearest name on a typo."""
     for name in names:
         if name not in TASKS:
-            raise UserError(f"--tasks: no task `{name}`", _nearest(name, TASKS))
-    return list(dict.fromkeys(names))
+            raise UserError(f"--tasks: no task `{name}`", did_you_mean(name, list(TASKS), "tasks"))
 
 
 def parse_data(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -42,7 +47,7 @@ def parse_data(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
                 raise UserError(f"--data {value}: {problem}", " ".join(f"--data {name}=PATH" for name in reading) or None)
             task, path = reading[0], value
         elif task not in TASKS:
-            raise UserError(f"--data: no task `{task}`", _nearest(task, READING))
+            raise UserError(f"--data: no task `{task}`", did_you_mean(task, READING, "tasks that read data"))
         if not path.strip():
             raise UserError(f"--data {value}: the path is empty", f"pass --data {task}=PATH")
         if task not in READING:
@@ -55,97 +60,82 @@ def parse_data(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def check(names: Sequence[str], data: Sequence[str], shots: int | None) -> None:
-    """Raise UserError on options that are missing or would have no effect, before anything is loaded."""
-    given = parse_data(data, names)
-    for name in names:
-        if name in HUB and name not in given:
-            raise UserError(f"task `{name}` needs --data", f"pass --data {name}=PATH, a local copy of the hub's {HUB[name]}")
-    if shots is not None and "mmlu" not in names:
-        raise UserError("--shots has no effect without task `mmlu`")
+def parse_settings(values: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`--set ocrbench.suffix=…` → {task: {key: value}}. Raises UserError on a task that is not asked for."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in values:
+        path, equals, written = text.partition("=")
+        task, dot, key = path.strip().partition(".")
+        if not (equals and dot and key):
+            raise UserError(f"--set {text}: a task, its key and a value are expected", "write `--set task.key=value`")
+        if task not in names:
+            raise UserError(f"--set {text}: task `{task}` is not among those asked for", did_you_mean(task, names, "tasks"))
+        found.setdefault(task, {})[key] = plain_value(text, len(text) - len(written))
+    return found
 
 
 def choose(
-    recipe: Recipe, names: Sequence[str] | None, data: Sequence[str], shots: int | None, limit: int | None
+    recipe: Recipe | None,
+    names: Sequence[str] | None,
+    data: Sequence[str] = (),
+    shots: int | None = None,
+    limit: int | None = None,
+    settings: Sequence[str] = (),
 ) -> list[EvalTask]:
-    """The named tasks, or those of the recipe, with the options on top. Raises UserError where they do not fit together."""
-    if names is None:
-        tasks = list(recipe.evaluation.tasks)
-        if not tasks:
-            raise UserError(f"recipe `{recipe.name}` has no evaluation tasks", f"pass --tasks, of: {', '.join(TASKS)}")
-        own = list(dict.fromkeys(task.task for task in tasks))
-        if shots is not None and "mmlu" not in own:
-            raise UserError("--shots has no effect without task `mmlu`")
-        given = parse_data(data, own)
-    else:
-        check(names, data, shots)
-        given = parse_data(data, names)
-        tasks = [_new(name, recipe, given) for name in names]
-    return [_adjusted(task, given, shots, limit) for task in tasks]
+    """The named tasks, or those of the recipe, with the options on top. recipe: None of a plain model.
+
+    Raises UserError where they do not fit together.
+    """
+    if names is not None:
+        check_names(names)
+    elif recipe is None:
+        raise UserError("a plain model of transformers has no recipe that names tasks", "pass --tasks, such as mmlu,arc-easy")
+    elif not recipe.evaluation.tasks:
+        raise UserError(f"recipe `{recipe.name}` has no evaluation tasks", f"pass --tasks, of: {', '.join(TASKS)}")
+    own = [task.model_dump() for task in recipe.evaluation.tasks] if recipe else []
+    asked = list(names) if names is not None else list(dict.fromkeys(task["task"] for task in own))
+    given, changes = parse_data(data, asked), parse_settings(settings, asked)
+    if shots is not None and not any("shots" in TASKS[name].words.model_fields for name in asked):
+        having = [name for name, task in TASKS.items() if "shots" in task.words.model_fields]
+        raise UserError(f"--shots has no effect without one of the tasks {', '.join(having)}")
+    bases = [task for name in asked for task in ([one for one in own if one["task"] == name] or [{"task": name}])]
+    return [_new(base, recipe, given, shots, limit, changes.get(base["task"], {})) for base in bases]
 
 
-def choose_text(names: Sequence[str], data: Sequence[str], shots: int | None, limit: int | None) -> list[EvalTask]:
-    """The named tasks for a plain language model. Raises UserError on those that show it images."""
-    if other := [name for name in names if name not in TEXT_TASKS]:
-        raise UserError(
-            f"task `{other[0]}` shows images, which a plain language model does not see", f"pass --tasks {','.join(TEXT_TASKS)}"
-        )
-    given = parse_data(data, names)
-    if "bits-per-byte" in names and "bits-per-byte" not in given:
-        raise UserError("a plain language model has no recipe with held-out texts", "pass --data bits-per-byte=PATH")
-    return [_adjusted(_text(name, given), given, shots, limit) for name in names]
-
-
-def _text(name: str, given: dict[str, str]) -> EvalTask:
-    if name == "bits-per-byte":
-        return BitsPerByte(task="bits-per-byte", data=given[name])
-    return Mmlu(task="mmlu", data=given[name]) if name == "mmlu" else ArcEasy(task="arc-easy", data=given[name])
-
-
-def _new(name: str, recipe: Recipe, given: dict[str, str]) -> EvalTask:
-    if name == "bits-per-byte" and name not in given:
-        return _bits(recipe)
-    if name in TEXT_TASKS:
-        return _text(name, given)
-    if name == "ocrbench":
-        return OcrBench(task="ocrbench", data=given[name])
-    for task in recipe.evaluation.tasks:
-        if isinstance(task, RenderedOcr):
-            return task
-    for source, spec in recipe.data.sources.items():
-        if isinstance(spec, RenderedText) and spec.task == "mmu":
-            return RenderedOcr(task="rendered-ocr", source=source)
-    raise UserError(f"rendered-ocr: recipe `{recipe.name}` has no `rendered-text` source with task `mmu`")
-
-
-def _bits(recipe: Recipe) -> BitsPerByte:
-    for task in recipe.evaluation.tasks:
-        if isinstance(task, BitsPerByte):
-            return task
-    for source, spec in recipe.data.sources.items():
-        if isinstance(spec, PythonDocs) and spec.split == "train":
-            return BitsPerByte(task="bits-per-byte", source=source)
-    raise UserError(
-        f"bits-per-byte: recipe `{recipe.name}` has no `python-docs` source with `split: train`",
-        "pass --data bits-per-byte=PATH, a file with a column `text`",
-    )
-
-
-def _adjusted(task: EvalTask, given: dict[str, str], shots: int | None, limit: int | None) -> EvalTask:
-    update: dict[str, object] = {}
-    if task.task in given:
-        update["data"] = given[task.task]
-        if isinstance(task, ArcEasy) and Path(given[task.task]).is_file():
-            update["split"] = None  # chooses within a folder
-        if isinstance(task, BitsPerByte):
-            update["source"] = None
-    if isinstance(task, Mmlu) and shots is not None:
-        update["shots"] = shots
-    if limit is not None:
-        update |= {"questions": min(limit, task.questions)} if isinstance(task, RenderedOcr) else {"limit": limit}
-    return task.model_copy(update=update)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"tasks: {', '.join(known)}"
+def _new(
+    base: Mapping[str, Any],
+    recipe: Recipe | None,
+    given: Mapping[str, str],
+    shots: int | None,
+    limit: int | None,
+    changes: Mapping[str, Any],
+) -> EvalTask:
+    name = base["task"]
+    task = TASKS[name]
+    fields = task.words.model_fields
+    values = dict(base)
+    if name in given:
+        values |= {"data": given[name]}
+        if "source" in fields:
+            values["source"] = None
+        if Path(given[name]).is_file() and "split" in fields:
+            values["split"] = None  # chooses within a folder
+    values |= changes
+    if not values.get("data") and not values.get("source") and task.default:
+        values |= task.default(recipe)
+    if not values.get("data") and task.reads == "needs":
+        where = f", a local copy of the hub's {task.hub}" if task.hub else ""
+        raise UserError(f"task `{name}` needs --data", f"pass --data {name}=PATH{where}")
+    if shots is not None and "shots" in fields:
+        values["shots"] = shots
+    if limit is not None and (number := next((key for key in NUMBERS if key in fields), None)):
+        most = values.get(number, fields[number].default)
+        values[number] = limit if number == "limit" or most is None else min(limit, most)
+    if lacking := [key for key, field in fields.items() if field.is_required() and key not in values]:
+        raise UserError(f"task `{name}` needs its key `{lacking[0]}`", f"pass --set {name}.{lacking[0]}=VALUE")
+    built, problems = validate(task.words, values)
+    if problems:
+        problem = problems[0]
+        place = "" if problem.key else f"{'.'.join(map(str, problem.path))}: "
+        raise UserError(f"task `{name}`: {place}{problem.message}", problem.help)
+    return built

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.data.images import read_image
 from smoe_cli.data.sample import BadRow
 from smoe_cli.errors import UserError
+from smoe_cli.eval.galleries import Gallery
 from smoe_cli.eval.limits import Named, check_answers_fit, check_drawings_fit
+from smoe_cli.eval.png import png_bytes
+from smoe_cli.eval.provenance import hash_files
 from smoe_cli.eval.results import free_path
 from smoe_cli.eval.tables import short
 from smoe_cli.eval.targets import writing
+from smoe_cli.files import sha256
 from smoe_cli.model.inference import answer, draw
 from smoe_cli.model.model import SymbioticModel
 from smoe_cli.recipe.models import Recipe, Sampling
-
-STORED = ("steps", "guidance", "guidance_interval", "renormalise", "shift")
-"""Sampling settings that are stored in a picture's file."""
 
 
 def drawing_prompts(recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
@@ -64,17 +63,34 @@ def draw_to_files(
     prompt that is too long or no Unicode, and as `writing` does when a file cannot be written.
     """
     check_drawings_fit(model, tokenizer, _named(prompts))
-    settings = sampling.model_dump(mode="json", include=set(STORED))
     for round_seed in range(seed, seed + count):
         for prompt in prompts:
             [image] = draw(model, tokenizer, [prompt], sampling, round_seed)
-            facts = PngImagePlugin.PngInfo()
-            facts.add_itxt("prompt", prompt)
-            facts.add_text("seed", str(round_seed))
-            for name, value in settings.items():
-                facts.add_text(name, json.dumps(value))
-            facts.add_text("model_sha256", model_sha256)
-            yield _write_new(folder / f"{slug(prompt)}-seed{round_seed}.png", image, facts)
+            png = png_bytes(image, prompt, round_seed, sampling, model_sha256)
+            yield _write_new(folder / f"{slug(prompt)}-seed{round_seed}.png", png)
+
+
+def draw_gallery(
+    model: SymbioticModel,
+    tokenizer: PreTrainedTokenizerFast,
+    gallery: Gallery,
+) -> Iterator[Path]:
+    """Draw what a gallery lacks, write and yield one PNG file for each: drawing i of a prompt from the gallery's seed + i.
+
+    Each is drawn alone, as `draw_to_files` does, which also says what is raised.
+    """
+    check_drawings_fit(model, tokenizer, [(f"line {prompt.line}", prompt.text) for prompt in gallery.prompts])
+    for prompt, sample, path in gallery.missing():
+        seed = gallery.seed + sample
+        [image] = draw(model, tokenizer, [prompt.text], gallery.sampling, seed)
+        gallery.add(path, png_bytes(image, prompt.text, seed, gallery.sampling, gallery.model_sha256))
+        yield path
+
+
+def stored_weights(folder: Path) -> str:
+    """SHA-256 of the weights of a model folder: of the file's bytes, or of the names and bytes of its shards."""
+    files = sorted(folder.glob("*.safetensors"))
+    return sha256(files[0]) if len(files) == 1 else str(hash_files(files, folder)["sha256"])
 
 
 def slug(prompt: str) -> str:
@@ -86,16 +102,14 @@ def _named(prompts: Sequence[str]) -> list[Named]:
     return [(f"prompt {short(repr(prompt))}", prompt) for prompt in prompts]
 
 
-def _write_new(path: Path, image: Image.Image, facts: PngImagePlugin.PngInfo) -> Path:
-    png = io.BytesIO()
-    image.save(png, format="PNG", pnginfo=facts)
+def _write_new(path: Path, png: bytes) -> Path:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             free = free_path(path)
             try:
                 with free.open("xb") as file:  # fails if somebody else took the name meanwhile
-                    file.write(png.getvalue())
+                    file.write(png)
                 return free
             except FileExistsError:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
@@ -14,6 +15,20 @@ from smoe_cli.model.model import SymbioticModel
 
 Named = tuple[str, str]
 """How to name a prompt in a message (`questions.jsonl: row 3`), and its text."""
+
+
+UNLIMITED = 2048
+"""Tokens read at once by a model without a limit of its own, as in lm-evaluation-harness."""
+
+
+def positions(causal_lm: Any, tokenizer: Any) -> int:
+    """Tokens that a transformers model reads at once: its config's number, else its tokenizer's, else UNLIMITED (where
+    positions have no end, as in Bloom and Mamba)."""
+    config = causal_lm.config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
+        if isinstance(found := getattr(config, name, None), int):
+            return found
+    return tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else UNLIMITED
 
 
 def check_answers_fit(

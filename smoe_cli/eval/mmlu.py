@@ -6,14 +6,15 @@ The harness's default is 0 shots; published numbers have 5.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from smoe_cli.eval.mmlu_data import LETTERS, MmluData, Question, Subject
 from smoe_cli.eval.mmlu_subjects import CATEGORY, SUBJECTS
+from smoe_cli.eval.predictions import Prediction, chosen
 from smoe_cli.eval.protocols import Request, Scorer
-from smoe_cli.eval.questions import Asked, best
-from smoe_cli.eval.results import Count, Result
+from smoe_cli.eval.results import Count, Metric, Result
 
 CONTINUATIONS = tuple(f" {letter}" for letter in LETTERS)
 
@@ -36,8 +37,25 @@ def encode(tokenizer: Any, context: str, continuation: str) -> Request:
 
     Special tokens are those that the tokenizer adds by default. The context must not end with white space.
     """
-    context_ids = tokenizer.encode(context)
-    return context_ids, tokenizer.encode(context + continuation)[len(context_ids) :]
+    return encode_all(tokenizer, context, [continuation])[0]
+
+
+def encode_all(tokenizer: Any, context: str, continuations: Sequence[str]) -> list[Request]:
+    """Like `encode`, for several continuations of one context."""
+    ids = tokenizer.encode(context)
+    return [(ids, tokenizer.encode(context + continuation)[len(ids) :]) for continuation in continuations]
+
+
+def pooled_standard_error(counts: Iterable[Count]) -> float | None:
+    """Standard error of the share of right answers over several subjects, as lm-evaluation-harness pools it.
+
+    √(Σ (nᵢ − 1)·nᵢ·seᵢ² / (N − k) / N) with N = Σ nᵢ over k subjects (`pooled_sample_stderr`). None where a subject has fewer
+    than two questions.
+    """
+    own = [(count.total, count.standard_error) for count in counts]
+    total = sum(n for n, _ in own)
+    squares = [(n - 1) * n * error**2 for n, error in own if error is not None]
+    return math.sqrt(sum(squares) / (total - len(own)) / total) if own and len(squares) == len(own) else None
 
 
 def evaluate_mmlu(
@@ -48,26 +66,30 @@ def evaluate_mmlu(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """Accuracy over all questions (correct / total), by category and by subject.
+    """Accuracy over all questions (correct / total), by category and by subject; standard errors are pooled over subjects.
 
-    `limit`: only the first questions of each subject. `progress(done, total)` is called after each subject, with questions.
+    `limit`: only the first questions of each subject. `progress(done, total)` is called after each batch, with questions.
     """
-    groups: dict[str, Count] = {}
     subjects: dict[str, Count] = {}
     digest = hashlib.sha256()
-    asked: list[Asked] = []
+    predictions: list[Prediction] = []
     questions = sum(len(subject.test[:limit]) for subject in data.subjects)
-    done = 0
-    for subject in data.subjects:
-        answers = _score_subject(scorer, tokenizer, subject, shots, limit, digest)
-        count = Count(sum(one.chosen == one.answer for one in answers), len(answers))
-        asked += answers
-        category = CATEGORY[subject.name]
-        groups[category] = groups.get(category, Count()) + count
-        subjects[subject.name] = count
-        done += count.total
+
+    def tell(requests: int) -> None:
+        """Called with those of the subject that is being asked."""
         if progress:
-            progress(done, questions)
+            progress(len(predictions) + requests // len(CONTINUATIONS), questions)
+
+    for subject in data.subjects:
+        answers = _score_subject(scorer, tokenizer, subject, shots, limit, digest, tell)
+        count = Count(sum(one.correct is True for one in answers), len(answers))
+        predictions += answers
+        subjects[subject.name] = count
+    members: dict[str, list[Count]] = {}
+    for name, count in subjects.items():
+        members.setdefault(CATEGORY[name], []).append(count)
+    groups = dict(sorted(members.items()))
+    total = sum(subjects.values(), Count())
     warnings = []
     if len(subjects) < len(SUBJECTS):
         warnings.append(f"{len(subjects)} of MMLU's {len(SUBJECTS)} subjects")
@@ -76,9 +98,10 @@ def evaluate_mmlu(
     return Result(
         task="mmlu",
         name="mmlu",
-        total=sum(subjects.values(), Count()),
-        groups=dict(sorted(groups.items())),
+        metrics={"acc": Metric(total.share, pooled_standard_error(subjects.values()), "higher", total)},
+        groups={name: sum(counts, Count()) for name, counts in groups.items()},
         subgroups=subjects,
+        details={"standard_errors": {name: pooled_standard_error(counts) for name, counts in groups.items()}},
         protocol={
             "prompt": "lm-evaluation-harness 0.4.13 `mmlu`",
             "prompt_sha256": digest.hexdigest(),
@@ -90,22 +113,30 @@ def evaluate_mmlu(
             "truncation": "left",
         },
         warnings=tuple(warnings),
-        asked=tuple(asked),
+        predictions=tuple(predictions),
     )
 
 
-def _score_subject(scorer: Scorer, tokenizer: Any, subject: Subject, shots: int, limit: int | None, digest: Any) -> list[Asked]:
+def _score_subject(
+    scorer: Scorer,
+    tokenizer: Any,
+    subject: Subject,
+    shots: int,
+    limit: int | None,
+    digest: Any,
+    tell: Callable[[int], None],
+) -> list[Prediction]:
     """The answers; feeds the prompts into `digest`."""
     requests = []
     questions = subject.test[:limit]
     for question in questions:
         context = prompt(subject.name, question, subject.dev[:shots])
         digest.update(context.encode() + b"\0")
-        requests += [encode(tokenizer, context, continuation) for continuation in CONTINUATIONS]
-    scores = scorer.log_likelihoods(requests)
+        requests += encode_all(tokenizer, context, CONTINUATIONS)
+    scores = scorer.log_likelihoods(requests, tell)
     choices = len(CONTINUATIONS)
     answers = []
     for index, question in enumerate(questions):
         own = tuple(scores[index * choices : (index + 1) * choices])
-        answers.append(Asked(f"{subject.name}/{index}", own, best(own), question.answer))
+        answers.append(chosen(f"{subject.name}/{index}", own, question.answer))
     return answers

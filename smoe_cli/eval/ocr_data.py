@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import os
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +22,11 @@ from PIL import Image
 from smoe_cli.data.images import read_image
 from smoe_cli.data.sample import BadRow
 from smoe_cli.errors import UserError
-from smoe_cli.eval.ocr_scoring import DATASETS, TYPES, normalise
+from smoe_cli.eval.ocr_scoring import normalise
 from smoe_cli.eval.tables import Row, is_text, read_rows, short
 
 IMAGE_FOLDERS = ("", "OCRBench_Images")
 """Where relative paths are looked up, beside the data file."""
-
-RENDERED = "rendered-text"
-"""Column `dataset` of the held-out strings that this package draws."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,8 @@ class OcrQuestion:
         try:
             return read_image(self.image, None)
         except BadRow as error:
-            raise self.row.error(error.detail) from None
+            place = f": {self.image}" if isinstance(self.image, Path) else ""
+            raise self.row.error(error.detail + place, "replace the image, or leave the row out") from None
 
 
 @dataclass(frozen=True)
@@ -58,24 +55,6 @@ class OcrData:
 
     questions: tuple[OcrQuestion, ...]
     files: tuple[Path, ...]
-
-    @property
-    def name(self) -> str:
-        """`ocrbench` for the benchmark's own questions only, `rendered-ocr` for ours, else `custom-ocr`."""
-        if all(question.dataset.lower() in DATASETS and question.question_type in TYPES for question in self.questions):
-            return "ocrbench"
-        if all(question.dataset == RENDERED for question in self.questions):
-            return "rendered-ocr"
-        return "custom-ocr"
-
-    def warnings(self) -> list[str]:
-        """Why a score on these data is not comparable with a published OCRBench score; empty when nothing speaks against it."""
-        if self.name != "ocrbench":
-            return ["not OCRBench's own questions"] if self.name == "custom-ocr" else []
-        found = Counter(question.question_type for question in self.questions)
-        missing = [f"{name} {found[name]} of {count}" for name, (_, count) in TYPES.items() if found[name] != count]
-        full = sum(count for _, count in TYPES.values())
-        return [f"not the full set of {full} questions: {', '.join(missing)}"] if missing else []
 
 
 def load_ocr(path: Path) -> OcrData:
@@ -87,7 +66,7 @@ def load_ocr(path: Path) -> OcrData:
 def data_files(path: Path) -> list[Path]:
     """The file, or the data files of a folder or of its `data/` (those of split `test` when files are named after splits)."""
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+        raise UserError(f"{path}: no such file or folder", "name a file of questions, or a copy of the hub's echo840/OCRBench")
     if path.is_file():
         return [path]
     for folder in (path, path / "data"):
@@ -105,17 +84,19 @@ def parse_question(row: Row) -> OcrQuestion:
         dataset=dataset,
         question=row.text("question"),
         question_type=row.text("question_type", "type"),
-        answers=_answers(row, row.get("answer", "answers"), dataset),
+        answers=parse_answers(row, dataset),
         image=_locate(row, row.get("image", "image_path")),
     )
 
 
-def _answers(row: Row, value: Any, dataset: str) -> tuple[str, ...]:
+def parse_answers(row: Row, dataset: str) -> tuple[str, ...]:
+    """The right answers of a row, at least one, as texts. Raises UserError naming the row."""
+    value = row.get("answer", "answers")
     if isinstance(value, str) and (spelt := _spelt_list(value)) is not None:
         value = spelt
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not values:
-        raise row.error("`answer` is an empty list")
+        raise row.error("`answer` is an empty list", "name at least one right answer, or leave the row out")
     answers = tuple(_answer(row, one) for one in values)
     if not all(normalise(answer, dataset) for answer in answers):
         raise row.error("`answer` is empty", "every prediction contains an empty text, so each would count as right")
@@ -140,7 +121,8 @@ def _answer(row: Row, value: Any) -> str:
     if is_text(value):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        raise row.error(f"`answer` is {short(repr(value))}, expected a text, a number or a list of them")
+        problem = f"`answer` is {short(repr(value))}, expected a text, a number or a list of them"
+        raise row.error(problem, "write the right answers out, or leave the row out")
     return str(int(value)) if float(value).is_integer() else str(value)  # a column of integers may have been stored as floats
 
 
@@ -151,7 +133,7 @@ def _locate(row: Row, value: Any) -> bytes | Path:
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str) or not value:
-        raise row.error("`image` is neither bytes nor a path")
+        raise row.error("`image` is neither bytes nor a path", "paths are relative to the data file")
     for folder in IMAGE_FOLDERS:
         path = (row.file.parent / folder / value).absolute()
         if os.path.isfile(path):  # not path.is_file(), which raises on names that are too long

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -14,6 +14,11 @@ Request = tuple[Sequence[int], Sequence[int]]
 class Answerer(Protocol):
     """Answers questions about images."""
 
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What becomes of an image before the model sees it, as JSON: scores depend on it."""
+        ...
+
     def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
         """Greedy answers, one for each (image, question), of at most `max_new_tokens` tokens, without special tokens."""
         ...
@@ -22,6 +27,9 @@ class Answerer(Protocol):
 class Scorer(Protocol):
     """Scores continuations."""
 
-    def log_likelihoods(self, requests: Sequence[Request]) -> list[float]:
-        """For each request log p(continuation | context): natural logarithm, summed over tokens, float32 log-softmax."""
+    def log_likelihoods(self, requests: Sequence[Request], tell: Callable[[int], None] | None = None) -> list[float]:
+        """For each request log p(continuation | context): natural logarithm, summed over tokens, float32 log-softmax.
+
+        `tell(done)` is called now and then, with requests.
+        """
         ...

@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smoe_cli.files import sha256
+
+if TYPE_CHECKING:
+    import torch
 
 
 def versions(*more: str) -> dict[str, str]:
@@ -32,6 +35,17 @@ def hash_files(files: Iterable[Path], root: Path) -> dict[str, Any]:
         name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
         digest.update(f"{name}\0{sha256(file)}\n".encode())
     return {"sha256": digest.hexdigest(), "files": len(unique)}
+
+
+def hash_weights(model: torch.nn.Module) -> str:
+    """SHA-256 over names, shapes, types and bytes of a model's tensors as they are now: the same however they were stored."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}\0".encode())
+        digest.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def now() -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smoe_cli.data.rendered import RenderedTextSource
-from smoe_cli.eval.ocr_data import RENDERED
+from smoe_cli.eval.ocr_scoring import RENDERED
 from smoe_cli.model.folder import atomic_folder
 from smoe_cli.recipe.models import RenderedText
 

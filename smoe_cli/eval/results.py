@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from smoe_cli.eval.questions import Asked
+from smoe_cli.errors import UserError
+from smoe_cli.eval.predictions import Prediction
 from smoe_cli.eval.targets import writing
 from smoe_cli.files import write_atomically
-from smoe_cli.recipe import words
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+FORMAT = 2
+"""Version of the JSON object. A reader refuses what a newer `smoe` wrote."""
 
 
 @dataclass(frozen=True)
@@ -32,47 +36,62 @@ class Count:
         """Share of right answers, 0–1; 0 without questions."""
         return self.correct / self.total if self.total else 0.0
 
+    @property
+    def standard_error(self) -> float | None:
+        """Of `share`, as lm-evaluation-harness has it: sample standard deviation / √n; None of fewer than two questions."""
+        return math.sqrt(self.share * (1 - self.share) / (self.total - 1)) if self.total > 1 else None
+
 
 @dataclass(frozen=True)
-class Bits:
-    """What a model needed to predict texts."""
+class Metric:
+    """A number that a task reports."""
 
-    bits: float
-    bytes: int
-    tokens: int
-    texts: int
-    standard_error: float | None
-    """Of `per_byte`; None of a single text."""
+    value: float
+    standard_error: float | None = None
+    better: Literal["higher", "lower"] = "higher"
+    count: Count | None = None
+    """Of a share: what it was counted from."""
 
-    @property
-    def per_byte(self) -> float:
-        """Bits per byte; lower is better."""
-        return self.bits / self.bytes
+    @classmethod
+    def share(cls, count: Count) -> Metric:
+        """A share of right answers."""
+        return cls(count.share, count.standard_error, "higher", count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object: value, standard_error, better, and of a share correct and total."""
+        counted = {"correct": self.count.correct, "total": self.count.total} if self.count else {}
+        return {"value": self.value, "standard_error": self.standard_error, "better": self.better, **counted}
 
 
 @dataclass(frozen=True)
 class Result:
-    """One task's outcome. `groups` sum to `total`; so do `subgroups`, which are finer (MMLU's subjects, question types)."""
+    """One task's outcome. `groups` sum to the main metric's questions; so do `subgroups`, which are finer (MMLU's subjects)."""
 
     task: str
     name: str
     """What was measured: differs from `task` when the data are not the benchmark's own."""
-    total: Count
-    groups: dict[str, Count]
-    subgroups: dict[str, Count]
+    metrics: dict[str, Metric]
+    """The first is the main one. Names tell what was measured with: `kid/efficientnet-lite0`."""
     protocol: dict[str, Any]
-    """Everything that a score depends on besides model and data: prompt, shots, suffix, token limit, image size, precision."""
+    """What must be equal for two numbers to be comparable: prompt, its hash, shots, limit, suffix, token limit, image
+    preprocessing, precision, engine. Numbers that differ here are never put in one column."""
+    version: int = 1
+    """Of the task: raised when the same model on the same data would get another number."""
+    groups: dict[str, Count] = field(default_factory=dict)
+    subgroups: dict[str, Count] = field(default_factory=dict)
+    circumstances: dict[str, Any] = field(default_factory=dict)
+    """What a score may depend on in its last digits: batch size, device, kernels."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """What was measured: path, kind, hash of the weights, recipe and its hash."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """Further numbers that are no metrics: how many bytes, tokens, texts, pictures."""
     hashes: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    exact: Count | None = None
-    """OCRBench's rules only: answers that equal a right one instead of containing it."""
-    normalised: Count | None = None
-    """ARC only: right answers when log-likelihoods are divided by the length of the choices."""
-    bits: Bits | None = None
-    """`bits-per-byte` only, which has no questions: `total` is empty and there is no score."""
-    asked: tuple[Asked, ...] = ()
-    """Multiple choice only: every question; not part of the JSON object, see `questions.write_questions`."""
+    predictions: tuple[Prediction, ...] = ()
+    """Not part of the JSON object: see `predictions.write_predictions`."""
+    predictions_file: str | None = None
+    """Where they are, relative to the file of the result."""
     phase: str | None = None
     step: int | None = None
     time: str = ""
@@ -80,29 +99,34 @@ class Result:
     seconds: float = 0.0
 
     @property
-    def score(self) -> float:
-        """Share of right answers over all questions, 0–1."""
-        return self.total.share
+    def main(self) -> Metric:
+        """The number that stands for the task."""
+        return next(iter(self.metrics.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object of a run directory's `eval/*.json`."""
+        """The JSON object of a run directory's `eval/*.json`. score, correct, total: the main metric's, of a share."""
+        count = self.main.count
         return {
+            "format": FORMAT,
             "task": self.task,
             "name": self.name,
+            "task_version": self.version,
             "phase": self.phase,
             "step": self.step,
-            "score": None if self.bits else self.score,
-            "correct": None if self.bits else self.total.correct,
-            "total": None if self.bits else self.total.total,
-            **({"bits_per_byte": {"value": self.bits.per_byte, **asdict(self.bits)}} if self.bits else {}),
+            "score": count and count.share,
+            "correct": count and count.correct,
+            "total": count and count.total,
+            "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
             "groups": _counts(self.groups),
             "subgroups": _counts(self.subgroups),
-            "exact": _counts({"": self.exact})[""] if self.exact else None,
-            **({"normalised": _counts({"": self.normalised})[""]} if self.normalised else {}),
+            "details": self.details,
             "warnings": list(self.warnings),
             "protocol": self.protocol,
+            "circumstances": self.circumstances,
+            "model": self.model,
             "versions": self.versions,
             "hashes": self.hashes,
+            "predictions": self.predictions_file,
             "time": self.time,
             "seconds": round(self.seconds, 3),
         }
@@ -110,6 +134,44 @@ class Result:
 
 def _counts(counts: dict[str, Count]) -> dict[str, dict[str, int]]:
     return {name: {"correct": count.correct, "total": count.total} for name, count in counts.items()}
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file that holds one result or a list of them.
+
+    Raises UserError when it cannot be read, holds something else, or was written by a newer version.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", "`smoe eval … --json FILE` writes one") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}", "name a file of `smoe eval --json`") from None
+    rows = value if isinstance(value, list) else [value]
+    for row in rows:
+        check_result(row, str(path))
+    if not rows:
+        raise UserError(f"{path}: no results", "name a file of `smoe eval --json`")
+    return rows
+
+
+def check_result(row: Any, where: str) -> None:
+    """Raise UserError unless `row` is a JSON object of `Result.to_dict`, of a format that this version reads."""
+    written = row.get("format") if isinstance(row, dict) else None
+    if isinstance(written, int) and not isinstance(written, bool) and written > FORMAT:
+        raise UserError(
+            f"{where}: a result of format {written}, written by a newer smoe; this one reads up to {FORMAT}",
+            "pip install --upgrade smoe",
+        )
+    if written != FORMAT:
+        raise UserError(f"{where}: not a result of `smoe eval` in format {FORMAT}", "measure again with this version")
+    wrong = [key for key, kind in _SHAPE.items() if not isinstance(row.get(key), kind)]
+    if wrong or not row["metrics"] or not all(isinstance(one, dict) and "value" in one for one in row["metrics"].values()):
+        damaged = (wrong or ["metrics"])[0]
+        raise UserError(f"{where}: not a result of `smoe eval`: `{damaged}` is missing or damaged", "measure again")
+
+
+_SHAPE: dict[str, type] = {"task": str, "name": str, "task_version": int, "metrics": dict, "protocol": dict, "hashes": dict}
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -134,35 +196,29 @@ def free_path(path: Path) -> Path:
 
 
 def table(results: Sequence[Result], details: bool = False) -> Table:
-    """A terminal table: one line a task, then its groups (and with `details` the subgroups), with counts."""
+    """A terminal table: one line a metric, then the task's groups (and with `details` the subgroups), with counts."""
     from rich.table import Table
 
     grid = Table(title=None, show_edge=False, pad_edge=False)
     grid.add_column("task")
-    grid.add_column("correct", justify="right")
-    grid.add_column("questions", justify="right")
-    grid.add_column("score", justify="right")
+    grid.add_column("metric")
+    for name in ("value", "± standard error", "correct"):
+        grid.add_column(name, justify="right")
 
-    def line(name: str, count: Count, style: str = "") -> None:
-        grid.add_row(name, str(count.correct), str(count.total), f"{count.share:.3f}", style=style)
+    def line(task: str, name: str, metric: Metric, style: str = "", asked: int = 0) -> None:
+        error = "" if metric.standard_error is None else f"{metric.standard_error:.3f}"
+        count = f"{metric.count.correct}/{metric.count.total}" if metric.count else f"n = {asked}" if asked else ""
+        grid.add_row(task, name, f"{metric.value:.3f}", error, count, style=style)
 
     for result in results:
-        if result.bits:
-            error = "" if result.bits.standard_error is None else f" ± {result.bits.standard_error:.3f}"
-            grid.add_row(
-                result.name, "", words.count(result.bits.texts, "text"), f"{result.bits.per_byte:.3f}{error}", style="bold"
-            )
-        else:
-            line(result.name, result.total, "bold")
-        if result.exact:
-            line("  equal, not just contained", result.exact)
-        if result.normalised:
-            line("  by length of the choice", result.normalised)
-        if len(result.groups) > 1:
-            for name, count in result.groups.items():
-                line(f"  {name}", count)
-        if details and len(result.subgroups) > 1:
-            for name, count in result.subgroups.items():
-                line(f"    {name}", count, "dim")
+        for index, (name, metric) in enumerate(result.metrics.items()):
+            arrow = " ↓" if metric.better == "lower" else ""  # lower is better: not what a reader expects
+            line("" if index else result.name, name + arrow, metric, "" if index else "bold", len(result.predictions))
+        pooled = result.details.get("standard_errors", {})  # of groups that are made of groups
+        for style, counts in (("", result.groups), ("dim", result.subgroups if details else {})):
+            if len(counts) > 1:
+                for name, count in counts.items():
+                    share = Metric.share(count)
+                    line(f"  {name}", "", replace(share, standard_error=pooled.get(name, share.standard_error)), style)
         grid.add_section()
     return grid

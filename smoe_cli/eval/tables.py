@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from smoe_cli.errors import UserError
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".arrow")
+DAMAGED = "is it the right file, and whole? copy it again"
 CSV_COLUMNS = ("question", "A", "B", "C", "D", "answer")
 """Columns of a CSV file without a header: MMLU's original layout."""
 
@@ -26,7 +27,7 @@ class Row:
 
     def error(self, message: str, help: str | None = None) -> UserError:
         """The error to raise about this row."""
-        return UserError(f"{self.file}: row {self.number}: {message}", help)
+        return UserError(f"{self.file}: row {self.number}: {message}", help or "correct the row, or leave it out")
 
     def get(self, *names: str) -> Any:
         """The value of the first of these columns that the row has. Raises UserError when it has none of them."""
@@ -75,11 +76,11 @@ def read_rows(file: Path) -> Iterator[Row]:
                 raise row.error(f"expected a mapping of columns, found {type(values).__name__}")
             yield row
     except FileNotFoundError:
-        raise UserError(f"{file}: no such file") from None
+        raise UserError(f"{file}: no such file", "check the path") from None
     except (OSError, ValueError, KeyError, NotImplementedError, csv.Error) as error:  # what pyarrow, json and csv raise
-        raise UserError(f"{file}: cannot be read as {file.suffix[1:]}: {_first_line(error)}") from None
+        raise UserError(f"{file}: cannot be read as {file.suffix[1:]}: {_first_line(error)}", DAMAGED) from None
     if empty:
-        raise UserError(f"{file}: no rows")
+        raise UserError(f"{file}: no rows", DAMAGED)
 
 
 def _parquet(file: Path) -> Iterator[Any]:
@@ -106,13 +107,13 @@ def _json_lines(file: Path) -> Iterator[Any]:
             try:
                 yield json.loads(line.rstrip("\n"))
             except json.JSONDecodeError as error:
-                raise UserError(f"{file}:{number}:{error.colno}: not JSON: {error.msg}") from None
+                raise UserError(f"{file}:{number}:{error.colno}: not JSON: {error.msg}", "correct the line") from None
 
 
 def _json_list(file: Path) -> Iterator[Any]:
     rows = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(rows, list):
-        raise UserError(f"{file}: expected a list of rows, found {type(rows).__name__}")
+        raise UserError(f"{file}: expected a list of rows, found {type(rows).__name__}", "one row a line is a .jsonl file")
     yield from rows
 
 
@@ -125,12 +126,17 @@ def _csv(file: Path) -> Iterator[Any]:
             if not cells:
                 continue
             if columns is None:
-                if cells[0].strip().lower() == "question":
-                    columns = [cell.strip() for cell in cells]
+                names = [cell.strip() for cell in cells]
+                # a header, and not MMLU's first row, which ends with the letter of its answer
+                if names[0].lower() == "question" or ("question" in names and names[-1] not in ("A", "B", "C", "D")):
+                    columns = names
                     continue
                 columns = list(CSV_COLUMNS)
             if len(cells) != len(columns):
-                raise UserError(f"{file}:{reader.line_num}: {len(cells)} cells, expected {len(columns)} ({', '.join(columns)})")
+                raise UserError(
+                    f"{file}:{reader.line_num}: {len(cells)} cells, expected {len(columns)} ({', '.join(columns)})",
+                    "a cell with a comma or a line feed stands in quotes",
+                )
             yield dict(zip(columns, cells, strict=True))
 
 

@@ -3,74 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.arc import evaluate_arc
-from smoe_cli.eval.arc_data import load_arc
 from smoe_cli.eval.bits import evaluate_bits
 from smoe_cli.eval.bits_data import load_texts
 from smoe_cli.eval.likelihood import BatchedScorer
 from smoe_cli.eval.mmlu import evaluate_mmlu
 from smoe_cli.eval.mmlu_data import load_mmlu
+from smoe_cli.eval.models import Asking
+from smoe_cli.eval.multiple_choice import evaluate_choices, load_choices
 from smoe_cli.eval.provenance import hash_files
 from smoe_cli.eval.results import Result
-from smoe_cli.model.model import SymbioticModel
-from smoe_cli.recipe.measures import ArcEasy, BitsPerByte, Mmlu
+from smoe_cli.recipe.measures import BitsPerByte, ChoiceTask, Mmlu
 
-TextTask = Mmlu | ArcEasy | BitsPerByte
+TextTask = Mmlu | ChoiceTask | BitsPerByte
 
 WINDOW = 1024
 """Tokens of `bits-per-byte` that a plain model predicts in one go, where it has as many positions."""
 
 
-def scorer(model: Any, batch_size: int) -> BatchedScorer:
-    """A transformers causal language model as a `Scorer`; of one of ours its backbone, for which every token is text."""
-    causal_lm = model.backbone if isinstance(model, SymbioticModel) else model
-    return BatchedScorer(causal_lm, causal_lm.config.get_text_config().max_position_embeddings, batch_size)
-
-
-def run_text(
-    model: Any, tokenizer: Any, task: TextTask, batch_size: int, tell: Callable[[int, int], None] | None = None
-) -> Result:
+def run_text(asking: Asking, task: TextTask) -> Result:
     """Measure a model, ours or plain, on one task. Raises UserError on bad data."""
-    score = scorer(model, batch_size)
+    score = asking.opened.scorer(asking.batch_size)
     if isinstance(task, BitsPerByte):
-        return _bits(model, tokenizer, task, score, tell)
-    root = Path(task.data)
+        return _bits(asking, task, score)
+    tokenizer = asking.opened.tokenizer
     if isinstance(task, Mmlu):
-        mmlu = load_mmlu(root, task.shots)
-        files = mmlu.files
-        result = evaluate_mmlu(score, tokenizer, mmlu, task.shots, task.limit, tell)
+        mmlu = load_mmlu(task.data, task.shots)
+        files, root = mmlu.files, mmlu.root
+        result = evaluate_mmlu(score, tokenizer, mmlu, task.shots, task.limit, asking.tell)
     else:
-        arc = load_arc(root, task.split)
-        files = arc.files
-        result = evaluate_arc(score, tokenizer, arc, task.limit, tell)
+        data, root = load_choices(task)
+        files = data.files
+        result = evaluate_choices(score, tokenizer, task, data, asking.tell)
     return dataclasses.replace(
         result,
-        protocol={**result.protocol, "max_length": score.max_length, "truncated": score.truncated},
+        protocol={**result.protocol, "truncated": score.truncated},
+        circumstances={"max_length": score.max_length, "prefix_cache": score.share_prefix},
         warnings=(*result.warnings, *_cut(score)),
         hashes={"data": hash_files(files, root if root.is_dir() else root.parent)},
     )
 
 
-def _bits(
-    model: Any, tokenizer: Any, task: BitsPerByte, score: BatchedScorer, tell: Callable[[int, int], None] | None
-) -> Result:
-    recipe = model.recipe if isinstance(model, SymbioticModel) else None
+def _bits(asking: Asking, task: BitsPerByte, score: BatchedScorer) -> Result:
+    recipe = asking.opened.recipe
     found = load_texts(task, recipe.data.sources if recipe else {})
     window = task.window or min(recipe.data.sequence_length if recipe else WINDOW, score.max_length)
     if window > score.max_length:
         raise UserError(
             f"bits-per-byte: a window of {window} tokens, the model has {score.max_length} positions", "lower `window`"
         )
-    result = evaluate_bits(score, tokenizer, found.texts[: task.limit], window, tell)
+    result = evaluate_bits(score, asking.opened.tokenizer, found.texts[: task.limit], window, asking.tell)
     asked = {"source": task.source, "column": task.column if task.data else None, "limit": task.limit}
     return dataclasses.replace(
         result,
         protocol={**result.protocol, **asked},
+        circumstances={"max_length": score.max_length},
         hashes={"data": found.hash},
         warnings=(f"only the first {task.limit} text(s)",) if task.limit and task.limit < len(found.texts) else (),
     )

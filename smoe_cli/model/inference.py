@@ -104,7 +104,8 @@ def answer(
         last = model.decode(embeds, position, layout, model.routing(text), prompt.cache)[:, -1]
         position = position + 1
     rows = torch.stack(new, dim=1).tolist()
-    return tokenizer.batch_decode([row[: row.index(eos)] if eos in row else row for row in rows])
+    rows = [row[: row.index(eos)] if eos in row else row for row in rows]
+    return tokenizer.batch_decode(rows, skip_special_tokens=True)
 
 
 def timesteps(steps: int, shift: float) -> Tensor:
@@ -131,12 +132,17 @@ def _velocity(model: SymbioticModel, x_NPV: Tensor, t: float, prompt: _Prompt) -
 
 @torch.inference_mode()
 def draw(
-    model: SymbioticModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], sampling: Sampling, seed: int
+    model: SymbioticModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    seed: int | Sequence[int],
 ) -> list[Image.Image]:
     """One image for each prompt: Euler steps from noise to image under classifier-free guidance.
 
     The prompt, and the empty one that guidance subtracts, are run once; every denoising step reuses their key-value cache. The
-    noise of image i depends on (seed, i) alone. Raises UserError if the model has no latent interface.
+    noise of image i depends on (seed, i) alone; of several seeds, one for each image, on its own, as if it were drawn alone.
+    Raises UserError if the model has no latent interface.
     """
     if model.latents is None:
         raise UserError(
@@ -146,7 +152,8 @@ def draw(
     conditional, _ = _prefill(model, [builder.to_draw(prompt) for prompt in prompts])
     unconditional = _prefill(model, [builder.to_draw(None)] * len(prompts))[0] if sampling.guidance > 1 else None
     shape = (model.plan.vae_tokens, model.plan.latent_dim)
-    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed * 100_003 + i)) for i in range(len(prompts))]
+    places = [(seed, i) for i in range(len(prompts))] if isinstance(seed, int) else [(one, 0) for one in seed]
+    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(own * 100_003 + i)) for own, i in places]
     x = torch.stack(noise).to(model.device)
     low, high = sampling.guidance_interval
     times = timesteps(sampling.steps, sampling.shift).tolist()

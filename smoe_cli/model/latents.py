@@ -94,8 +94,9 @@ class LatentInterface(nn.Module):
 
     def embed(self, latents_NPV: Tensor, t_N: Tensor) -> Tensor:
         """Noisy latents and their timesteps → (N, P, D) token embeddings."""
-        time_ND = self.time(sinusoid(t_N * 1000, TIME_FEATURES))
-        return self.proj_in(latents_NPV) + self.positions + time_ND.unsqueeze(1)
+        dtype = self.proj_in.weight.dtype  # what comes in, and the positions, is float32 whatever the model computes in
+        time_ND = self.time(sinusoid(t_N * 1000, TIME_FEATURES).to(dtype))
+        return (self.proj_in(latents_NPV.to(dtype)) + self.positions + time_ND.unsqueeze(1)).to(dtype)
 
     def velocity(self, hidden_NPD: Tensor, x_t_NPV: Tensor, t_N: Tensor) -> Tensor:
         """Hidden states of `vae` tokens, and what they were computed from → predicted ε − x0 (N, P, V), float32.

@@ -168,7 +168,7 @@ def see(
 
     normalisation: of a pretrained encoder; a fresh one takes the pixels as they are.
     """
-    pixels = pixels_NCHW if normalisation is None else normalisation(pixels_NCHW)
+    pixels = (pixels_NCHW if normalisation is None else normalisation(pixels_NCHW)).to(next(encoder.parameters()).dtype)
     return Seen(projector(encoder(pixel_values=pixels).last_hidden_state[:, -tokens:]).flatten(0, 1))
 
 

@@ -194,7 +194,7 @@ def _timeline(plan: Plan, recipe: Recipe, width: int, glyphs: Glyphs) -> list[Te
     drawn = timeline(plan, recipe, 1, glyphs)  # one column: only the notes are of interest
     note = max(len(line.note) for line in drawn)
     columns = max(16, min(100, width - 2 - label - 2 - note - 2))
-    styles = {"phase": "bold", "steps": "dim", "rate": "green", "shield": "magenta"}
+    styles = {"phase": "bold", "steps": "dim", "rate": "green", "shield": "magenta", "evaluation": "cyan"}
     lines = [
         Text.assemble(line.label.ljust(label + 2), (line.cells.ljust(columns + 2), styles[line.kind]), (line.note, "dim"))
         for line in timeline(plan, recipe, columns, glyphs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from smoe_cli.plan.schedule import learning_rate, shield_factor, shield_factors
@@ -21,10 +22,11 @@ class Glyphs:
     """Left end, line and right end of a phase's bar."""
     then: str
     into: str
+    mark: str
 
 
-BLOCKS = Glyphs(ramp="▁▂▃▄▅▆▇█", frozen="·", bar="├─┤", then="→", into="←")
-ASCII = Glyphs(ramp="_.:-=+*#", frozen=" ", bar="|-|", then="->", into="<-")
+BLOCKS = Glyphs(ramp="▁▂▃▄▅▆▇█", frozen="·", bar="├─┤", then="→", into="←", mark="●")
+ASCII = Glyphs(ramp="_.:-=+*#", frozen=" ", bar="|-|", then="->", into="<-", mark="x")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Line:
     cells: str
     note: str
     kind: str
-    """`phase`, `steps`, `rate` or `shield`."""
+    """`phase`, `steps`, `rate`, `shield` or `evaluation`."""
 
 
 def timeline(plan: Plan, recipe: Recipe, width: int, glyphs: Glyphs) -> list[Line]:
@@ -46,7 +48,7 @@ def timeline(plan: Plan, recipe: Recipe, width: int, glyphs: Glyphs) -> list[Lin
     """
     widths = _columns(plan, width)
     steps = [_sampled(phase.steps, columns) for phase, columns in zip(plan.phases, widths, strict=True)]
-    curves = _rates(plan, recipe, steps, glyphs) + _shields(recipe, steps, glyphs)
+    curves = _rates(plan, recipe, steps, glyphs) + _shields(recipe, steps, glyphs) + _evaluations(plan, recipe, steps, glyphs)
     return [_bars(plan, widths, glyphs), _axis(plan, widths), *curves]
 
 
@@ -118,6 +120,19 @@ def _shields(recipe: Recipe, steps: list[list[int]], glyphs: Glyphs) -> list[Lin
         label = f"{module} {glyphs.into} {modality}"
         lines.append(Line(label, _curve(values, glyphs, top=1.0), _in_turn(seen, glyphs), "shield"))
     return lines
+
+
+def _evaluations(plan: Plan, recipe: Recipe, steps: list[list[int]], glyphs: Glyphs) -> list[Line]:
+    """One line that marks the steps after which the tasks are measured, if some lie within a phase."""
+    during = recipe.evaluation.during
+    if not during:
+        return []
+    columns = [phase.start + step for phase, sampled in zip(plan.phases, steps, strict=True) for step in sampled]
+    cells = [" "] * len(columns)
+    for step in (*during, *(phase.start + phase.steps for phase in plan.phases)):
+        cells[max(bisect_left(columns, step) - 1, 0)] = glyphs.mark
+    few = ", ".join(f"{step:,}" for step in during) if len(during) <= 4 else f"{len(during)} steps"
+    return [Line("evaluation", "".join(cells), f"after {few} and each phase", "evaluation")]
 
 
 def _product(shields: list[Shield], step: int) -> float:

@@ -153,6 +153,8 @@ class _Reader:
         kind, shape, value = error["type"], place.shape, place.value
         if kind == "union_tag_invalid":
             return self.wrong_tag(place)
+        if kind == "string_pattern_mismatch" and (part := _part_of(error["ctx"]["pattern"])):
+            return Problem(place.path, f"expected a text with `{part}` in it, found {found(value)}")
         if kind == "string_pattern_mismatch":
             return Problem(place.path, f"{quote(value)} is not a name", name_help(value), place.key)
         if kind == "string_too_long":
@@ -171,6 +173,11 @@ class _Reader:
 _BOUNDS = {"too_long", "greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 _ANSWERED = {"int_from_float", "literal_error", *_BOUNDS}
 """With those that end in `_type`: errors whose account is what is expected and what was found; others keep pydantic's words."""
+
+
+def _part_of(pattern: str) -> str | None:
+    """What a text must hold somewhere, of a pattern that says no more than that: `\\{x\\}` → `{x}`."""
+    return None if pattern.startswith("^") else pattern.replace("\\", "")
 
 
 @cache

@@ -101,6 +101,9 @@ def _idle(recipe: Recipe) -> Iterator[tuple[Path, str]]:
     for index, task in enumerate(recipe.evaluation.tasks):
         if isinstance(task, BitsPerByte) and task.data is None:
             yield ("evaluation", "tasks", index, "column"), "it names a column of `data`, which is not given"
+    if not recipe.evaluation.tasks:
+        for setting in ("during", "batch_size"):
+            yield ("evaluation", setting), "there are no `tasks` to measure"
     if model.latents is None:
         yield ("training", "sampling"), "images are drawn by models with `latents`"
     elif not training.sampling.prompts:

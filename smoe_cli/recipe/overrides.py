@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from smoe_cli.recipe.diagnostics import Diagnostic
+from smoe_cli.recipe.diagnostics import Diagnostic, RecipeError
 from smoe_cli.recipe.models import Recipe
 from smoe_cli.recipe.parse import Unreadable, parse
 from smoe_cli.recipe.scalars import resolve
@@ -67,6 +68,16 @@ def _read(origin: Origin) -> tuple[list[_Step], Tree, list[Diagnostic]]:
         raise _stop(steps[0].span, "`extends` can only be written in a file")
     value, notes = parse(origin, skip=len(left) + 1)
     return steps, value or Leaf(None, Span(origin, 0, len(left) + 1, len(right))), notes
+
+
+def plain_value(text: str, skip: int) -> Any:
+    """The YAML value that stands in `text` after its first `skip` characters, as plain data. Raises RecipeError."""
+    origin = Origin(f"--set {text}", text, _ORDER, flag=True)
+    try:
+        value, _ = parse(origin, skip)
+    except Unreadable as error:
+        raise RecipeError([error.diagnostic]) from None
+    return None if value is None else to_data(value)
 
 
 def _put(tree: Tree | None, shape: Shape | None, steps: Sequence[_Step], value: Tree, above: str) -> Tree:

@@ -1,4 +1,4 @@
-"""The sections that are tables: samples, data, plan, environment."""
+"""The sections that are tables: data, plan, environment."""
 
 from __future__ import annotations
 
@@ -7,49 +7,9 @@ from collections.abc import Sequence
 from smoe_cli.report.load import Run
 from smoe_cli.report.lookup import get, listing, mapping, mappings, moe_layers
 from smoe_cli.report.markup import Html, el, join, missing, table
-from smoe_cli.report.samples import Picture
-from smoe_cli.report.summary import clip, image, served_by_shared
-from smoe_cli.report.words import count, digits, number, percent, short
-
-PROMPTS = 64
-"""Most captions listed under a grid."""
-
-
-def samples(pictures: Sequence[Picture], drawn: int) -> Html:
-    """The grids over time. drawn: how many the run has."""
-    if not pictures:
-        return missing("No samples were drawn: samples.jsonl holds no grid.")
-    parts = []
-    if len(pictures) < drawn:
-        parts.append(
-            el(
-                "p",
-                f"{len(pictures)} of {drawn} grids, evenly spread; the others are in the run's samples folder.",
-                class_="note",
-            )
-        )
-    same = len({picture.grid.prompts for picture in pictures}) == 1
-    if same:
-        parts.append(_prompts(pictures[0].grid.prompts))
-    for picture in pictures:
-        grid = picture.grid
-        about = f"step {count(grid.step)}" + (f" · {grid.phase}" if grid.phase else "")
-        if picture.reduced:
-            about += " · reduced for this page"
-        alt = f"Sample grid at step {grid.step}" + (f", for: {', '.join(grid.prompts[:12])}" if grid.prompts else "")
-        body = image(picture, alt, 540) if picture.uri else missing(f"{picture.problem}.")
-        caption = el("figcaption", about, "" if same else _prompts(grid.prompts))
-        parts.append(el("figure", body, caption, class_="sample"))
-    widest = max(picture.width for picture in pictures)
-    return el("div", *parts, class_="samples wide" if widest > 640 else "samples")
-
-
-def _prompts(prompts: Sequence[str]) -> Html:
-    if not prompts:
-        return el("p", "No prompts were recorded.", class_="note")
-    items = [el("li", clip(prompt, 200)) for prompt in prompts[:PROMPTS]]
-    more = el("p", f"and {len(prompts) - PROMPTS} more", class_="note") if len(prompts) > PROMPTS else ""
-    return el("div", el("p", "Prompts, in reading order:", class_="note"), el("ol", *items, class_="prompts"), more)
+from smoe_cli.report.story import served_by_shared, shield
+from smoe_cli.report.values import NONE, measured, rounded, share, value, whole_number
+from smoe_cli.report.words import clip, number, short
 
 
 def data(run: Run) -> Html:
@@ -61,16 +21,16 @@ def data(run: Run) -> Html:
         drawn, skipped = get(report, "drawn"), get(report, "skipped")
         offered = (number(drawn) or 0) + (number(skipped) or 0)
         reasons = sorted(mapping(report, "reasons").items(), key=lambda item: -(number(item[1]) or 0))
-        listed = join((f"{count(n)} × {clip(str(reason), 160)}" for reason, n in reasons[:20]), "<br>") if reasons else "–"
+        listed = join((join([whole_number(n), f" × {clip(str(reason), 160)}"]) for reason, n in reasons[:20]), "; ")
         task = get(run.recipe, "data", "sources", name, "task")
         rows.append(
             [
                 name,
                 task or "–",
-                count(drawn),
-                count(skipped),
-                percent((number(skipped) or 0) / offered) if offered else "–",
-                listed,
+                whole_number(drawn),
+                whole_number(skipped),
+                share((number(skipped) or 0) / offered) if offered else NONE,
+                listed or "–",
             ]
         )
     return table("data", ["source", "task", "drawn", "skipped", "skipped share", "reasons"], rows, numeric=(2, 3, 4))
@@ -90,23 +50,23 @@ def _roles(run: Run) -> Html:
     phases = mappings(run.plan, "phases")
     roles = [str(role) for role in listing(run.plan, "roles")] or list(sizes)
 
-    def rate(phase: dict[str, object], role: str) -> str:
-        value = get(phase, "rates", role)
-        return "frozen" if value is None else digits(value)
+    def rate(phase: dict[str, object], role: str) -> object:
+        found = get(phase, "rates", role)
+        return "frozen" if found is None else measured(found)
 
     rows: list[list[object]] = [
         [
             role,
-            count(sizes.get(role)),
-            *(count(get(active, m, "roles", role)) for m in active),
+            whole_number(sizes.get(role)),
+            *(whole_number(get(active, m, "roles", role)) for m in active),
             *(rate(phase, role) for phase in phases),
         ]
         for role in roles
     ]
-    totals = [count(get(run.plan, "parameters", "total")), *(count(get(active, m, "total")) for m in active)]
-    rows.append(["all", *totals, *(f"{short(phase.get('trainable'))} trained" for phase in phases)])
+    totals = [whole_number(get(run.plan, "parameters", "total")), *(whole_number(get(active, m, "total")) for m in active)]
+    rows.append(["all", *totals, *(join([rounded(phase.get("trainable")), " trained"]) for phase in phases)])
     flops = mapping(run.plan, "flops")
-    rows.append(["FLOPs per token, training", "", *(short(get(flops, m, "training")) for m in active), *("" for _ in phases)])
+    rows.append(["FLOPs per token, training", "", *(rounded(get(flops, m, "training")) for m in active), *("" for _ in phases)])
     head = ["role", "parameters", *(f"active, {m}" for m in active), *(f"peak rate, {phase.get('name')}" for phase in phases)]
     return table("parameters", head, rows, numeric=range(1, len(head)))
 
@@ -115,22 +75,21 @@ def _phases(run: Run) -> Html:
     losses = [mapping(phase, "loss") for phase in mappings(run.recipe, "phases")]
     rows: list[list[object]] = []
     for index, phase in enumerate(mappings(run.plan, "phases")):
-        mixture = ", ".join(f"{name} {percent(share)}" for name, share in mapping(phase, "mixture").items())
-        weights = (
-            ", ".join(f"{name} {digits(_rate(value))}" for name, value in losses[index].items()) if index < len(losses) else ""
-        )
-        shields = "; ".join(_shield(shield) for shield in mappings(phase, "shields"))
+        mixture = join((join([name, " ", share(found, name)]) for name, found in mapping(phase, "mixture").items()), ", ")
+        loss = losses[index] if index < len(losses) else {}
+        weights = join((join([name, " ", measured(_rate(found), name)]) for name, found in loss.items()), ", ")
+        shields = join((shield(found) for found in mappings(phase, "shields")), "; ")
         memory = get(phase, "memory", "total")
         rows.append(
             [
                 str(phase.get("name")),
-                count(phase.get("steps")),
-                count(phase.get("tokens_per_step")),
-                short(phase.get("tokens")),
+                whole_number(phase.get("steps")),
+                whole_number(phase.get("tokens_per_step")),
+                rounded(phase.get("tokens")),
                 mixture or "–",
                 weights or "–",
                 shields or "none",
-                f"{short(memory)}B" if number(memory) else "–",
+                value(memory, f"{short(memory)}B") if number(memory) else NONE,
             ]
         )
     head = [
@@ -154,11 +113,6 @@ def _rate(value: object) -> object:
         return None
 
 
-def _shield(shield: dict[str, object]) -> str:
-    stairs = ", then ".join(f"{digits(get(step, 1))} from step {count(get(step, 0))}" for step in listing(shield, "factors"))
-    return f"{', '.join(map(str, listing(shield, 'modalities')))} → {shield.get('module')} ({shield.get('mode')}): {stairs}"
-
-
 def _groups(run: Run) -> Html:
     rows = [
         _experts(run, str(group.get("name")), listing(group, "modalities"), listing(group, "experts"))
@@ -177,7 +131,7 @@ def _experts(run: Run, name: str, modalities: Sequence[object], experts: Sequenc
     else:
         numbered = zip(moe_layers(run.plan, len(layers)), layers, strict=True)
         which = "; ".join(f"layer {n}: {ranges(row)}" for n, row in numbered)
-    return [name, ", ".join(map(str, modalities)), count(len(layers[0]) if layers else None), which]
+    return [name, ", ".join(map(str, modalities)), whole_number(len(layers[0]) if layers else None), which]
 
 
 def ranges(indices: Sequence[int]) -> str:
@@ -195,5 +149,5 @@ def environment(run: Run) -> Html:
     """What it ran on."""
     if not run.environment:
         return missing("environment.json is missing.")
-    rows = [[key, "–" if value is None else str(value)] for key, value in run.environment.items()]
+    rows = [[key, NONE if found is None else str(found)] for key, found in run.environment.items()]
     return table("environment", ["what", "value"], rows)

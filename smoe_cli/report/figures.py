@@ -32,7 +32,7 @@ class Figures:
         return all(series.get(key) == series.get(keys[0]) for key in keys)
 
     def lines(self, name: str, title: str, note: str, lines: Sequence[Line], source: str = "curves", **options: object) -> Html:
-        """A line chart. options: `range` [low, high] of the axis, `tools` for the losses' switches, `staircase`."""
+        """A line chart. options: `range` [low, high] of the axis, `tools` for the losses' switches, `staircase`, `dots`."""
         return self._figure("lines", name, title, note, lines, source, options)
 
     def lanes(self, name: str, title: str, note: str, lines: Sequence[Line], scale: str) -> Html:

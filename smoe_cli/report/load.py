@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,12 @@ from typing import Any
 import yaml
 
 from smoe_cli.errors import UserError
-from smoe_cli.report.lookup import get, mappings
+from smoe_cli.report.evaluations import Row, read_evaluations
+from smoe_cli.report.lookup import get, mapping, mappings
 from smoe_cli.report.words import whole
 
 MARKS = ("recipe.resolved.yaml", "plan.json", "metrics.jsonl")
 """A directory is a run when it holds one of these."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,15 @@ class Run:
     routing: tuple[Row, ...] = ()
     grids: tuple[Grid, ...] = ()
     evaluations: tuple[Row, ...] = ()
-    """By ascending step, then time; those without a step (measured later, on the final model) last."""
+    """Results in the format of `smoe_cli.eval.results`, by ascending step, then time; those without a step (measured later, on
+    the final model) last."""
     phases: tuple[Span, ...] = ()
     total_steps: int = 0
     """Planned steps, or those seen where there is no plan."""
     last_step: int = 0
     """The last step that left a trace."""
+    backbone: Row = field(default_factory=dict)
+    """What the model's config.json says of the checkpoint that it came from; empty from scratch."""
     finished: bool = False
     """Whether the final model was written."""
     notes: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def load_run(path: Path) -> Run:
     plan = _object(path / "plan.json", notes)
     metrics = _rows(path / "metrics.jsonl", notes)
     routing = _rows(path / "routing.jsonl", notes)
-    evaluations = _evaluations(path / "eval", notes)
+    evaluations = read_evaluations(path / "eval", notes, _object)
     grids = tuple(_grid(path, row) for row in _rows(path / "samples.jsonl", notes, required=_draws(recipe)))
     seen = [row["step"] for row in (*metrics, *routing, *evaluations) if _is_step(row.get("step"))]
     last_step = max([*seen, *(grid.step for grid in grids)], default=0)
@@ -112,6 +112,7 @@ def load_run(path: Path) -> Run:
         phases=phases,
         total_steps=max(planned, last_step),
         last_step=last_step,
+        backbone=_backbone(path),
         finished=(path / "model").is_dir(),
         notes=tuple(notes),
     )
@@ -204,22 +205,6 @@ def _rows(path: Path, notes: list[str], required: bool = True) -> tuple[Row, ...
     return tuple(rows)
 
 
-def _evaluations(folder: Path, notes: list[str]) -> tuple[Row, ...]:
-    found: list[Row] = []
-    for path in sorted(folder.glob("*.json")):
-        value = _object(path, notes)
-        if value:
-            found.append({"task": path.stem, **value, "file": path.name})
-    return tuple(sorted(found, key=_when))
-
-
-def _when(row: Row) -> tuple[float, str, int]:
-    """Order of measuring. Times are ISO 8601 in UTC, to the second; within one, `mmlu.json` came before `mmlu-2.json`."""
-    step = whole(row.get("step"))
-    number = re.search(r"-(\d+)\.json$", row["file"])
-    return math.inf if step is None else step, str(row.get("time") or ""), int(number[1]) if number else 1
-
-
 def _grid(run: Path, row: Row) -> Grid:
     """`file` is relative to the run or to its samples/; it may not lead out of the run."""
     name = Path(str(row.get("file") or f"step-{row['step']:08d}.png")).name
@@ -231,6 +216,13 @@ def _grid(run: Path, row: Row) -> Grid:
         file=run / "samples" / name,
         prompts=tuple(str(prompt) for prompt in prompts) if isinstance(prompts, list) else (),
     )
+
+
+def _backbone(path: Path) -> Row:
+    """From the final model, else from the last checkpoint that has one; nothing is noted, for neither need exist yet."""
+    folders = [*sorted((path / "checkpoints").glob("step-*")), path / "model"]
+    configs = [_object(folder / "config.json", []) for folder in folders]
+    return next((found for config in reversed(configs) if (found := mapping(config, "source", "backbone"))), {})
 
 
 def _draws(recipe: Row) -> bool:

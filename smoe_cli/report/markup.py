@@ -44,12 +44,11 @@ def _attribute(key: str, value: object) -> str:
     return f" {key}" if value is True else f' {key}="{escape(str(value))}"'
 
 
-def table(
-    name: str, head: Sequence[str], rows: Sequence[Sequence[object]], numeric: Iterable[int] = (), csv: bool = True
-) -> Html:
+def table(name: str, head: Sequence[str], rows: Sequence[Sequence[object]], numeric: Iterable[int] = ()) -> Html:
     """A table in a container that scrolls by itself. The first cell of a row is its heading; `numeric` columns align right.
 
-    `name` labels the container for screen readers and, with `csv`, names the file that the table can be saved as.
+    `name` labels the container for screen readers and names the file that the table can be saved as: each number inside a
+    cell (`values.value`) is a column of that file.
     """
     right = set(numeric)
 
@@ -61,7 +60,7 @@ def table(
         el("tr", *(cell("th", i, value, scope="row") if i == 0 else cell("td", i, value) for i, value in enumerate(row)))
         for row in rows
     ]
-    inner = el("table", el("thead", header), el("tbody", *body), data_csv=name if csv else None)
+    inner = el("table", el("thead", header), el("tbody", *body), data_csv=name)
     return el("div", inner, class_="scroll", tabindex=0, role="region", aria_label=f"Table: {name}")
 
 

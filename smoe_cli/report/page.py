@@ -11,38 +11,54 @@ from typing import Any
 
 from smoe_cli.report import about, training
 from smoe_cli.report.figures import Figures
+from smoe_cli.report.gallery import gallery
 from smoe_cli.report.load import Run
 from smoe_cli.report.lookup import listing, mappings
 from smoe_cli.report.markup import Html, el, join, text
-from smoe_cli.report.recipe import recipe
-from smoe_cli.report.results import results
-from smoe_cli.report.samples import BYTES, choose, embed
-from smoe_cli.report.series import curves, routing
+from smoe_cli.report.recipe import LETTERS, recipe
+from smoe_cli.report.results import ROWS, results
+from smoe_cli.report.samples import BYTES, GRIDS, embed
+from smoe_cli.report.series import CELLS, POINTS, compact, curves, routing
+from smoe_cli.report.spread import spread
 from smoe_cli.report.summary import header, summary
+from smoe_cli.report.verdict import drawing_start
 from smoe_cli.report.words import whole
 
-SCRIPTS = ("base.js", "lines.js", "lanes.js", "heat.js", "main.js")
+SCRIPTS = ("base.js", "csv.js", "lines.js", "lanes.js", "heat.js", "gallery.js", "main.js")
 EXTRACT = 150_000
 """Budget of each of the two grids that the summary repeats, in bytes."""
+LIMIT = 4_900_000
+"""Most bytes of the page."""
+SHARES = (1.0, 0.7, 0.4, 0.2, 0.05)
+"""What is tried in turn until the page is below the limit: shares of the budgets of curves, maps, grids, tables and texts."""
 
 
 def page(run: Run) -> str:
-    """The report on `run` as one HTML document."""
-    figures = Figures(curves(run, run.metrics), curves(run, run.timings))
-    frames = routing(run)
-    chosen = choose(run.grids)
-    pictures = [embed(grid, BYTES // max(1, len(chosen))) for grid in chosen]
-    extract = [embed(grid, EXTRACT) for grid in dict.fromkeys((*chosen[:1], *chosen[-1:]))]
+    """The report on `run` as one HTML document, in as much detail as fits."""
+    for share in SHARES:
+        written = detailed(run, share)
+        if len(written.encode("utf-8", errors="replace")) <= LIMIT:
+            break
+    return written
+
+
+def detailed(run: Run, share: float) -> str:
+    """The document with a share (0–1) of the usual detail."""
+    figures = Figures(curves(run, run.metrics, int(POINTS * share)), curves(run, run.timings, int(POINTS * share)))
+    frames = routing(run, int(CELLS * share))
+    chosen = spread(run.grids, max(2, int(GRIDS * share)))
+    pictures = [embed(grid, int(BYTES * share) // max(1, len(chosen))) for grid in chosen]
+    extract = [embed(grid, int(EXTRACT * share)) for grid in dict.fromkeys((*chosen[:1], *chosen[-1:]))]
     sections: list[tuple[str, str, Html]] = [
         ("summary", "Summary", summary(run, extract)),
         ("losses", "Losses", training.losses(run, figures)),
         ("schedules", "Schedules", training.schedules(run, figures)),
         ("routing", "Routing", training.routing(run, figures, frames)),
-        ("samples", "Samples", about.samples(pictures, len(run.grids))),
-        ("evaluation", "Evaluation", results(run)),
+        ("samples", "Samples", gallery(run, pictures)),
+        ("evaluation", "Evaluation", results(run, figures, max(2, int(ROWS * share)))),
         ("data", "Data", join([about.data(run), training.tokens(figures)])),
         ("plan", "Plan", about.plan(run)),
-        ("recipe", "Recipe", recipe(run)),
+        ("recipe", "Recipe", recipe(run, int(LETTERS * share))),
         ("environment", "Environment", about.environment(run)),
     ]
     script = "\n".join(asset(name) for name in SCRIPTS)
@@ -88,8 +104,9 @@ def _drawn(run: Run, figures: Figures, frames: dict[str, Any] | None) -> dict[st
         "name": run.name,
         "total": run.total_steps,
         "last": run.last_step,
+        "draws": drawing_start(run),
         "phases": phases,
         "sets": figures.sets,
         "charts": figures.charts,
-        "routing": frames and {**frames, "experts": experts},
+        "routing": frames and {**compact(frames), "experts": experts},
     }

@@ -7,29 +7,33 @@ import re
 from smoe_cli.report.load import Run
 from smoe_cli.report.markup import Html, el, join, missing
 
-LIMIT = 200_000
+LETTERS = 60_000
 """Most characters shown of a file."""
 
 KEY = re.compile(r"(\s*(?:- +)*)([\w.-]+)(:)(?=\s|$)")
 
 
-def recipe(run: Run) -> Html:
-    """Both texts: as written, and folded away as resolved."""
-    parts = [code(run.text, "recipe")] if run.text else [missing("recipe.yaml is missing: the recipe as written is not known.")]
+def recipe(run: Run, most: int = LETTERS) -> Html:
+    """Both texts, each to `most` characters: as written, and folded away as resolved."""
+    parts = (
+        [code(run.text, "recipe", most)]
+        if run.text
+        else [missing("recipe.yaml is missing: the recipe as written is not known.")]
+    )
     if run.resolved:
         parts.append(
             el(
                 "details",
                 el("summary", "As resolved: includes, overrides and defaults filled in"),
-                code(run.resolved, "resolved"),
+                code(run.resolved, "resolved", most),
             )
         )
     return join(parts)
 
 
-def code(text: str, name: str) -> Html:
+def code(text: str, name: str, most: int = LETTERS) -> Html:
     """Numbered lines; line 12 can be linked to as `#<name>-12`."""
-    shown = text if len(text) <= LIMIT else text[:LIMIT].rsplit("\n", 1)[0] + "\n# … cut here for the report"
+    shown = text if len(text) <= most else text[:most].rsplit("\n", 1)[0] + "\n# … cut here for the report"
     lines = [
         el("span", highlight(line), class_="line", id=f"{name}-{i}")
         for i, line in enumerate(shown.rstrip().splitlines(), start=1)

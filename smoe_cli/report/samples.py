@@ -1,13 +1,13 @@
-"""Which sample grids go into the page, and in what size."""
+"""Sample grids as the page embeds them."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 from smoe_cli.report.load import Grid
+from smoe_cli.report.markup import Html, el
 
 GRIDS = 12
 """Most grids in the page: the first, the last and some between."""
@@ -27,13 +27,6 @@ class Picture:
     problem: str = ""
 
 
-def choose(grids: Sequence[Grid], most: int = GRIDS) -> list[Grid]:
-    """At most `most` grids, evenly spread over the list, the first and the last among them."""
-    if len(grids) <= most:
-        return list(grids)
-    return [grids[round(index * (len(grids) - 1) / (most - 1))] for index in range(most)]
-
-
 def embed(grid: Grid, budget: int) -> Picture:
     """The file as a data URI. PNG as it is if it fits `budget` bytes, else a smaller JPEG."""
     from PIL import Image, UnidentifiedImageError
@@ -51,6 +44,15 @@ def embed(grid: Grid, budget: int) -> Picture:
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
         return Picture(grid, problem=f"samples/{grid.file.name} is not a readable image")
     return Picture(grid, _uri(jpeg, "jpeg"), width, height, reduced=True)
+
+
+def image(picture: Picture, room: int) -> Html:
+    """The picture at a whole multiple of its size that fits `room` pixels."""
+    grid = picture.grid
+    alt = f"Samples at step {grid.step}" + (f", for: {', '.join(grid.prompts[:12])}" if grid.prompts else "")
+    scale = max(1, min(4, room // max(1, picture.width)))
+    style = "image-rendering:pixelated" if scale > 1 else None
+    return el("img", src=picture.uri, width=picture.width * scale, height=picture.height * scale, alt=alt, style=style)
 
 
 def _shrink(image: object, budget: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import compress, groupby
 from math import ceil
 from typing import Any
 
@@ -20,13 +20,13 @@ LAST = ("lr/", "shield/", "skipped_steps")
 """Settings and running totals: of several merged rows the last value stands. Measurements are averaged."""
 
 
-def curves(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
+def curves(run: Run, rows: Sequence[Row], most: int = POINTS) -> dict[str, Any]:
     """{steps: [n], phase: [n] names, merged: rows per point, series: {key: [n] numbers or None}, low, high: as series}.
 
-    Above 500 rows, neighbouring rows of one phase share a point: their mean, with the lowest and highest beside it.
+    Above `most` rows, neighbouring rows of one phase share a point: their mean, with the lowest and highest beside it.
     A value that is not finite counts as none.
     """
-    merged = max(1, ceil(len(rows) / POINTS))
+    merged = max(1, ceil(len(rows) / most))
     bins = list(_bins(run, rows, merged))
     keys = sorted({key for row in rows for key, value in row.items() if key != "step" and number(value) is not None})
     series: dict[str, list[float | None]] = {}
@@ -57,12 +57,13 @@ def _round(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def routing(run: Run) -> dict[str, Any] | None:
+def routing(run: Run, most: int = CELLS) -> dict[str, Any] | None:
     """The frames of the heat map, or None without a usable line.
 
     {columns: [{group, count}], layers, numbers: [each layer's number in the decoder], modalities, served: {modality: [bool per
     column]}, ceiling: loads from here on look alike, frames: [{from, to, phase, counts: {modality: [layers][columns]}}]}.
-    Counts of neighbouring lines are summed where there are too many: sums lose nothing but the time between.
+    Counts of neighbouring lines are summed where there are more than `most` in served columns: sums lose nothing but the time
+    between.
     """
     rows = [row for row in run.routing if _usable(row)]
     if not rows:
@@ -73,8 +74,9 @@ def routing(run: Run) -> dict[str, Any] | None:
     modalities = [name for name in ("text", "vit", "vae") if any(name in row["counts"] for row in rows)]
     modalities += sorted({name for row in rows for name in row["counts"]} - set(modalities))
     layers = max((len(counts) for row in rows for counts in row["counts"].values()), default=0)
-    cells = max(1, layers * width * len(modalities))
-    merged = ceil(len(rows) / max(1, CELLS // cells))
+    served = {name: _served(run, name, columns, rows) for name in modalities}
+    cells = max(1, layers * sum(map(sum, served.values())))
+    merged = ceil(len(rows) / max(1, most // cells))
     frames = []
     before = 0
     for group in _bins(run, rows, merged):
@@ -83,7 +85,6 @@ def routing(run: Run) -> dict[str, Any] | None:
             {"from": before, "to": group[-1]["step"], "phase": run.phase_name(group[-1].get("phase")), "counts": counts}
         )
         before = group[-1]["step"]
-    served = {name: _served(run, name, columns, frames) for name in modalities}
     return {
         "columns": columns,
         "layers": layers,
@@ -115,15 +116,25 @@ def _sum(tables: Sequence[Sequence[Sequence[object]]], layers: int, width: int) 
     return total
 
 
-def _served(run: Run, modality: str, columns: Sequence[Row], frames: Sequence[Row]) -> list[bool]:
+def _served(run: Run, modality: str, columns: Sequence[Row], rows: Sequence[Row]) -> list[bool]:
     """Whether each column's group serves the modality: by the plan, or because a token got there."""
     named = {str(group.get("name")) for group in mappings(run.plan, "groups") if modality in listing(group, "modalities")}
     served: list[bool] = []
     for column in columns:
-        start = len(served)
-        reached = any(any(layer[start : start + column["count"]]) for frame in frames for layer in frame["counts"][modality])
+        start, end = len(served), len(served) + column["count"]
+        reached = any(any(map(number, layer[start:end])) for row in rows for layer in row["counts"].get(modality, []))
         served += [reached or str(column.get("group")) in named] * column["count"]
     return served
+
+
+def compact(frames: Row) -> Row:
+    """Frames with the counts of served columns only; the script puts the others, which are 0, back."""
+    served = frames["served"]
+
+    def kept(counts: Row) -> Row:
+        return {name: [[*compress(layer, served[name])] for layer in layers] for name, layers in counts.items()}
+
+    return {**frames, "frames": [{**frame, "counts": kept(frame["counts"])} for frame in frames["frames"]]}
 
 
 def _ceiling(columns: Sequence[Row], frames: Sequence[Row]) -> float:

@@ -61,6 +61,11 @@ def points(difference: float) -> str:
     return "0.0" if written in ("+0.0", "-0.0") else written.replace("-", "−")
 
 
+def signed(difference: float) -> str:
+    """A difference of other measured numbers, always signed: `−0.0123`, `+2.5`, `0`."""
+    return "0" if difference == 0 else f"{difference:+.3g}".replace("-", "−", 1)
+
+
 def duration(seconds: object) -> str:
     """3725 → `1 h 2 min`; 75 → `1 min 15 s`; 2.5 → `2.5 s`."""
     total = number(seconds)
@@ -76,3 +81,8 @@ def duration(seconds: object) -> str:
 def kilobytes(size: int) -> str:
     """412345 bytes → `412 kB`; from a million on, `1.2 MB`."""
     return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.0f} kB"
+
+
+def clip(text: str, most: int) -> str:
+    """At most `most` characters, with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"

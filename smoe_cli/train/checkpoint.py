@@ -50,6 +50,11 @@ def folders(root: Path) -> list[Path]:
     return sorted(p for p in root.glob(f"{PREFIX}*") if p.is_dir() and p.name[len(PREFIX) :].isdigit())
 
 
+def newest_step(root: Path) -> int:
+    """Step of the newest checkpoint, whether it is damaged or not; 0 if there is none."""
+    return max((int(folder.name[len(PREFIX) :]) for folder in folders(root)), default=0)
+
+
 def save(
     root: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer, ema: dict[str, Tensor] | None, keep: int
 ) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from smoe_cli.data.loader import PhaseLoader, Step, merge_reports
 from smoe_cli.errors import Failure
+from smoe_cli.eval.run import evaluating
 from smoe_cli.model.model import ActiveShield, SymbioticModel
 from smoe_cli.model.routing import LayerRouting
 from smoe_cli.plan import Plan
@@ -31,10 +32,12 @@ from smoe_cli.recipe.nodes import MODALITIES
 from smoe_cli.train import checkpoint
 from smoe_cli.train.ema import Average
 from smoe_cli.train.losses import Balance, denominators, micro_loss
+from smoe_cli.train.measure import measure_step
 from smoe_cli.train.metrics import JsonLines, Window, utilisation_and_capacity, window_line
 from smoe_cli.train.optimizer import build_optimizer, freeze, role_of_parameters
 from smoe_cli.train.progress import Display
-from smoe_cli.train.samples import draws_images
+from smoe_cli.train.randomness import random_state_kept
+from smoe_cli.train.samples import draws_images, sample
 
 
 class Stopped(Exception):
@@ -128,20 +131,19 @@ class Trainer:
 
     @contextmanager
     def weights_for_use(self) -> Iterator[SymbioticModel]:
-        """The model in evaluation mode, with averaged weights if the recipe keeps them; training goes on unchanged after."""
+        """The model in evaluation mode, with averaged weights if the recipe keeps them, on a copy of the random state; training
+        goes on unchanged after."""
         with ExitStack() as stack:
+            stack.enter_context(random_state_kept())
             if self.average:
                 stack.enter_context(self.average.applied(self.model))
-            self.model.eval()
-            try:
-                yield self.model
-            finally:
-                self.model.train()
+            stack.enter_context(evaluating(self.model))
+            yield self.model
 
     # ---------------------------------------------------------------------------------------------------------- loop
 
-    def run_phase(self, index: int, display: Display, sample: Callable[[Trainer, str], None]) -> None:
-        """Train phase `index` from the current step to its end, calling `sample` when the recipe asks for a grid.
+    def run_phase(self, index: int, display: Display) -> None:
+        """Train phase `index` from the current step to its end, drawing and measuring where the recipe says so.
 
         Raises Stopped after a signal and Failure on divergence.
         """
@@ -163,11 +165,14 @@ class Trainer:
             state=self.state.data or None,
         )
         every, grid_every = self.recipe.training.checkpoints.every, self.recipe.training.sampling.every
+        during = self.recipe.evaluation.during
         draws = draws_images(self.recipe, index)
         steps = iter(loader)
         stop = 0
-        self.in_steps = True
+        self.in_steps, self.clock = True, time.monotonic()  # what came before the phase is not its time
         while self.state.step < end and not stop:
+            if self.state.step in during:  # here, not after the step: a run that was stopped meanwhile comes by again
+                self._measure(phase.name, display)
             in_phase = self.state.step - planned.start
             for group in optimizer.param_groups:
                 role = group["role"]
@@ -181,7 +186,8 @@ class Trainer:
             stop = int(self._reduce(torch.tensor(self.stop_signal, device=accelerator.device), "max"))
             if grid_every and draws and self.state.step % grid_every == 0 and accelerator.is_main_process:
                 sample(self, phase.name)
-            if stop or self.state.step % every == 0 or self.state.step == end:
+            # before an evaluation too, which may be long, run out of memory or be interrupted
+            if stop or self.state.step % every == 0 or self.state.step == end or self.state.step in during:
                 if self.state.step == end:
                     self.state.report = merge_reports([self.state.report, *gather_object([loader.report()])])
                     self.state.data = {}  # the next phase draws from lanes of its own
@@ -191,6 +197,17 @@ class Trainer:
         accelerator.free_memory()
         if stop:
             raise Stopped(stop, self.state.step, self.folder)
+
+    def _measure(self, phase: str, display: Display) -> None:
+        """The first process evaluates, the others wait; the clock stands still. A signal ends it at once: all is saved."""
+        began, self.in_steps = time.monotonic(), False
+        if self.stop_signal:
+            raise Stopped(self.stop_signal, self.state.step, self.folder)
+        if self.accelerator.is_main_process:
+            measure_step(self, phase, display)
+        self.accelerator.wait_for_everyone()
+        self.in_steps = True
+        self.clock += time.monotonic() - began
 
     def _reduce(self, tensor: Tensor, how: str = "sum") -> Tensor:
         """The same tensor on every process: summed, or the largest of each value."""
@@ -338,7 +355,7 @@ class Trainer:
 def graceful_signals(trainer: Trainer) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second one interrupts at once.
 
-    Between phases everything is saved already: evaluation and drawing are left there, and done when the run goes on.
+    Evaluation and the drawing after a phase are left at once, and done when the run goes on: everything is saved before them.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:

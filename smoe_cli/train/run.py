@@ -19,24 +19,19 @@ from transformers import PreTrainedTokenizerFast
 from smoe_cli.data.loader import PhaseLoader
 from smoe_cli.data.special import tokenizer_of
 from smoe_cli.errors import UserError
-from smoe_cli.eval.arc_data import load_arc
-from smoe_cli.eval.bits_data import load_texts
-from smoe_cli.eval.mmlu_data import load_mmlu
-from smoe_cli.eval.ocr_data import load_ocr
-from smoe_cli.eval.results import table
-from smoe_cli.eval.run import evaluate, file_names
+from smoe_cli.eval.checks import check_tasks
+from smoe_cli.eval.results import read_results
 from smoe_cli.files import write_atomically
 from smoe_cli.model.build import build_model
-from smoe_cli.model.inference import draw
 from smoe_cli.model.io import check_manifest, save_model
 from smoe_cli.plan import Plan
 from smoe_cli.recipe import Loaded, Recipe
-from smoe_cli.recipe.measures import ArcEasy, BitsPerByte, Mmlu, OcrBench
 from smoe_cli.report import write_report
 from smoe_cli.train import checkpoint, rundir
 from smoe_cli.train.loop import Trainer, graceful_signals
+from smoe_cli.train.measure import measure_phase, missed
 from smoe_cli.train.progress import Display
-from smoe_cli.train.samples import draws_images, grid, save_png
+from smoe_cli.train.samples import draws_images, sample
 
 
 def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path:
@@ -82,11 +77,14 @@ def train(loaded: Loaded, plan: Plan, run_dir: Path | None, resume: str) -> Path
         accelerator.wait_for_everyone()
         if tracked:
             accelerator.init_trackers(recipe.name, config={"recipe": recipe.name, "seed": recipe.seed})
+        torch.manual_seed(recipe.seed * 100_003 + accelerator.process_index)  # for dropout, which some checkpoints ask for
         trainer = Trainer(recipe, plan, build_model(recipe, plan), tokenizer, folder, accelerator)
         if found is not None:
             trainer.restore(found)
         if state.is_main_process:
             checkpoint.set_aside(folder / "checkpoints", trainer.state.step, say)
+            for step in missed(folder, recipe.evaluation, trainer.state.step):
+                say(f"not measured: the run has passed step {step:,}; checkpoints that are kept can be measured by `smoe eval`")
         if found is not None:
             say(f"resuming from {found}: {plan.total_steps - trainer.state.step:,} of {plan.total_steps:,} steps remain")
         else:
@@ -106,7 +104,7 @@ def _run_phases(trainer: Trainer, loaded: Loaded) -> None:
         with graceful_signals(trainer), trainer.open_files():
             for index, planned in enumerate(trainer.plan.phases):
                 if trainer.state.step < planned.start + planned.steps:
-                    trainer.run_phase(index, display, sample)
+                    trainer.run_phase(index, display)
                 if trainer.accelerator.is_main_process:
                     if index + 1 == len(trainer.plan.phases):
                         # before the last evaluation: should that fail, the model is there
@@ -123,15 +121,7 @@ def _check_data(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerFast, 
     the run now and not after hours."""
     for index in range(len(plan.phases)):
         PhaseLoader(recipe, plan, index, tokenizer, world=processes)
-    for task in recipe.evaluation.tasks:
-        if isinstance(task, Mmlu):
-            load_mmlu(Path(task.data), task.shots)
-        elif isinstance(task, ArcEasy):
-            load_arc(Path(task.data), task.split)
-        elif isinstance(task, OcrBench):
-            load_ocr(Path(task.data))
-        elif isinstance(task, BitsPerByte):
-            load_texts(task, recipe.data.sources)
+    check_tasks(recipe.evaluation.tasks, recipe)
 
 
 def _decide(folder: Path, resume: str, say: Any) -> Path | None:
@@ -154,42 +144,25 @@ def _finish_phase(trainer: Trainer, index: int, display: Display) -> None:
     if draws_images(recipe, index):
         sample(trainer, planned.name)
     write_atomically(trainer.folder / "data.json", json.dumps(trainer.state.report, indent=1))
-    tasks, out = recipe.evaluation.tasks, trainer.folder / "eval"
-    # what was asked stands beside the results: a resumed run measures again if the recipe now asks for something else
-    asked, record = json.dumps([task.model_dump() for task in tasks]), out / "data" / f"{planned.name}.tasks.json"
-    done = all((out / name).exists() for name in file_names(planned.name, tasks))
-    if done and (not tasks or (record.exists() and record.read_text(encoding="utf-8") == asked)):
-        return
-    display.say(f"evaluating after phase {planned.name} …")
-    with trainer.weights_for_use() as model:
-        results = evaluate(model, trainer.tokenizer, tasks, out, phase=planned.name, step=end, batch_size=50)
-    write_atomically(record, asked)
-    display.console.print(table(results))
-
-
-def sample(trainer: Trainer, phase: str) -> None:
-    """Draw the recipe's prompts, write samples/step-….png and its line of samples.jsonl, unless both exist."""
-    sampling, step = trainer.recipe.training.sampling, trainer.state.step
-    if not sampling.prompts:
-        return
-    file = trainer.folder / "samples" / f"step-{step:08d}.png"
-    line = {"step": step, "phase": phase, "file": f"samples/{file.name}", "prompts": list(sampling.prompts)}
-    lines = trainer.files[-1]
-    if file.exists() and line in lines.read():
-        return
-    with trainer.weights_for_use() as model:
-        images = draw(model, trainer.tokenizer, sampling.prompts, sampling, seed=trainer.recipe.seed)
-    save_png(grid(images, sampling.prompts), file)
-    lines.cut(step - 1)  # a grid of other prompts at this step is replaced
-    lines.write(line)
+    measure_phase(trainer, planned.name, display)
 
 
 def _conclude(folder: Path, trainer: Trainer, say: Callable[[str], None]) -> None:
     """The last lines: what was reached, where to look, what to try next."""
-    results = [json.loads(p.read_text(encoding="utf-8")) for p in (folder / "eval").glob("*.json")]
+    ends = {phase.start + phase.steps for phase in trainer.plan.phases}
+    results: list[dict[str, Any]] = []
+    for path in sorted((folder / "eval").glob("*.json")):
+        try:
+            results += read_results(path)
+        except UserError as error:  # of an earlier session: no reason to end without a report
+            say(f"left out: {error.message}")
     for result in sorted((r for r in results if r.get("step") is not None), key=lambda r: (r["step"], r["task"])):
-        found = f"{result['correct']}/{result['total']} = {result['score']:.1%}" if result["score"] is not None else None
-        say(f"{result['name']} after {result['phase']}: {found or format(result['bits_per_byte']['value'], '.3f')}")
+        name, main = next(iter(result["metrics"].items()))
+        found = f"{name} {main['value']:.3f}"
+        if result["score"] is not None:
+            found = f"{result['correct']}/{result['total']} = {result['score']:.1%}"
+        where = result["phase"] if result["phase"] and result["step"] in ends else f"step {result['step']:,}"
+        say(f"{result['name']} after {where}: {found}")
     for source, counts in trainer.state.report.items():
         if counts["skipped"]:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in counts["reasons"].items())

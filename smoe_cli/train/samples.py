@@ -5,16 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
 from smoe_cli.files import write_atomically
+from smoe_cli.model.inference import draw
 from smoe_cli.recipe.models import Recipe
+
+if TYPE_CHECKING:
+    from smoe_cli.train.loop import Trainer
 
 
 def draws_images(recipe: Recipe, phase: int) -> bool:
     """Whether a phase trains on images to generate."""
     return any(recipe.data.sources[name].task == "t2i" for name in recipe.phases[phase].mixture)
+
+
+def sample(trainer: Trainer, phase: str) -> None:
+    """Draw the recipe's prompts, write samples/step-….png and its line of samples.jsonl, unless both exist."""
+    sampling, step = trainer.recipe.training.sampling, trainer.state.step
+    if not sampling.prompts:
+        return
+    file = trainer.folder / "samples" / f"step-{step:08d}.png"
+    line = {"step": step, "phase": phase, "file": f"samples/{file.name}", "prompts": list(sampling.prompts)}
+    lines = trainer.files[-1]
+    if file.exists() and line in lines.read():
+        return
+    with trainer.weights_for_use() as model:
+        images = draw(model, trainer.tokenizer, sampling.prompts, sampling, seed=trainer.recipe.seed)
+    save_png(grid(images, sampling.prompts), file)
+    lines.cut(step - 1)  # a grid of other prompts at this step is replaced
+    lines.write(line)
 
 
 def grid(images: Sequence[Image.Image], captions: Sequence[str], scale: int = 5) -> Image.Image:

@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from smoe_cli.cli.main import run
-from smoe_cli.eval.arc import evaluate_arc
-from smoe_cli.eval.arc_data import load_arc
 from smoe_cli.eval.likelihood import BatchedScorer
+from smoe_cli.eval.multiple_choice import evaluate_choices, load_choices
+from smoe_cli.recipe.measures import ArcEasy
 from tests.eval.folders import READING_ONLY, write_model, write_run
 from tests.eval.tiny import byte_tokenizer, tiny_qwen2_moe, write_arc, write_mmlu
 from tests.helpers import tiny
@@ -35,8 +35,8 @@ def test_json_on_stdout_is_the_results_alone(run_folder: Path, tmp_path: Path, c
     results = json.loads(capsys.readouterr().out)
     assert [(result["task"], result["total"]) for result in results] == [("mmlu", 2), ("rendered-ocr", 1)]
     assert results[0]["protocol"]["shots"] == 2
-    assert results[0]["protocol"]["batch_size"] == 3
-    assert len(results[0]["hashes"]["model"]["sha256"]) == 64
+    assert results[0]["circumstances"]["batch_size"] == 3
+    assert len(results[0]["model"]["sha256"]) == 64
 
 
 def test_table_with_counts_and_warnings(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +44,7 @@ def test_table_with_counts_and_warnings(run_folder: Path, tmp_path: Path, capsys
     out = tmp_path / "results.json"
     assert evaluate(run_folder / "model", "--tasks", "mmlu", "--data", f"mmlu={mmlu}", "--details", "--json", out) == 0
     shown = capsys.readouterr().out
-    for words in ("mmlu", "stem", "anatomy", "questions", "2 of MMLU's 57 subjects"):
+    for words in ("mmlu", "stem", "anatomy", "correct", "2 of MMLU's 57 subjects"):
         assert words in shown
     assert json.loads(out.read_text(encoding="utf-8"))[0]["total"] == 3
 
@@ -54,8 +54,10 @@ def test_results_of_a_run_are_kept_beside_it_and_never_overwritten(tmp_path: Pat
     for _ in range(2):
         assert evaluate(folder, "--tasks", "rendered-ocr", "--limit", 2) == 0
     names = sorted(path.name for path in (folder / "eval").iterdir())
-    assert names == ["rendered-ocr-2.json", "rendered-ocr.json"]
-    first, second = (json.loads((folder / "eval" / name).read_text(encoding="utf-8")) for name in names)
+    pairs = [f"rendered-ocr{number}{suffix}" for number in ("", "-2") for suffix in (".json", ".predictions.jsonl")]
+    assert names == sorted(pairs)
+    first, second = (json.loads((folder / "eval" / name).read_text(encoding="utf-8")) for name in pairs[::2])
+    assert second["predictions"] == "rendered-ocr-2.predictions.jsonl"
     assert first["correct"] == second["correct"]
     assert str(folder / "eval" / "rendered-ocr.json") in capsys.readouterr().err
 
@@ -71,10 +73,11 @@ def test_without_tasks_those_of_the_recipe(run_folder: Path, capsys: pytest.Capt
         (("--tasks", "mlmu"), "did you mean `mmlu`?"),
         (("--tasks", "mmlu"), "task `mmlu` needs --data"),
         (("--tasks", "mmlu,ocrbench", "--data", "x"), "for which task?"),
-        (("--tasks", "mmlu", "--data", "nowhere"), "nowhere: no such folder"),
+        (("--tasks", "mmlu", "--data", "nowhere"), "nowhere: no such file or folder"),
         (("--tasks", "ocrbench", "--data", "nowhere"), "nowhere: no such file or folder"),
         (("--tasks", "rendered-ocr", "--shots", "3"), "--shots has no effect"),
-        (("--tasks", "mmlu", "--shots", "6", "--data", "x"), "--shots"),
+        (("--tasks", "mmlu", "--shots", "6", "--data", "x"), "task `mmlu`: shots: "),
+        (("--rescore", "x", "--tasks", "ocrbench"), "MODEL has no effect with --rescore"),
         (("--limit", "0"), "--limit"),
         (("--data", "x"), "none of the tasks reads data"),
         (("--details", "--json", "-"), "--details: no effect with `--json -`"),
@@ -97,7 +100,7 @@ def test_only_results_are_overwritten_and_the_model_is_not_even_loaded(
     file = tmp_path / "notes.md"
     file.write_text("# mine", encoding="utf-8")
     with monkeypatch.context() as patch:
-        patch.setattr("smoe_cli.eval.locate.open_model", lambda folder: pytest.fail("loaded"))
+        patch.setattr("smoe_cli.eval.locate.open_to_measure", lambda *_: pytest.fail("loaded"))
         assert evaluate(run_folder / "model", "--json", file) == 2
     assert f"{file}: exists and is not a JSON file of results" in capsys.readouterr().err
     assert file.read_text(encoding="utf-8") == "# mine"
@@ -133,32 +136,29 @@ def test_a_plain_language_model_is_measured_by_the_same_code(
     mmlu, arc = write_mmlu(tmp_path / "mmlu", {"anatomy": 2}), write_arc(tmp_path / "arc", 5)
     arguments = (plain, "--tasks", "mmlu,arc-easy", "--data", f"mmlu={mmlu}", "--data", f"arc-easy={arc}", "--shots", 1)
     answers = tmp_path / "answers.jsonl"
-    assert evaluate(*arguments, "--questions", answers, "--json", "-") == 0
+    assert evaluate(*arguments, "--predictions", answers, "--json", "-") == 0
     found = {result["task"]: result for result in json.loads(capsys.readouterr().out)}
     assert {task: result["total"] for task, result in found.items()} == {"mmlu": 2, "arc-easy": 5}
-    assert found["arc-easy"]["normalised"]["total"] == 5
-    assert len(found["mmlu"]["hashes"]["model"]["sha256"]) == 64
+    assert found["arc-easy"]["metrics"]["acc_norm"]["total"] == 5
+    assert (found["mmlu"]["model"]["kind"], found["mmlu"]["model"]["recipe"]) == ("causal-lm", None)
+    assert found["mmlu"]["predictions"] == str(answers)
     lines = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == ["anatomy/0", "anatomy/1", *(f"Q_{i}" for i in range(5))]
-    data, model = load_arc(arc), tiny_qwen2_moe()
-    direct = evaluate_arc(BatchedScorer(model, 4096, 8), byte_tokenizer(), data)
-    assert [line["log_likelihoods"] for line in lines[2:]] == [list(asked.log_likelihoods) for asked in direct.asked]
-    assert evaluate(*arguments, "--compare", answers) == 0
-    shown = capsys.readouterr().out
-    for task, total in (("mmlu", 2), ("arc-easy", 5)):
-        assert f"{task}: {total} of {total} questions answered as in {answers}, log-likelihoods differ by at most 0" in shown
+    task = ArcEasy(task="arc-easy", data=str(arc))
+    scorer = BatchedScorer(tiny_qwen2_moe(), 4096, 8)
+    direct = evaluate_choices(scorer, byte_tokenizer(), task, load_choices(task)[0])
+    assert [line["log_likelihoods"] for line in lines[2:]] == [one.facts["log_likelihoods"] for one in direct.predictions]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "a plain language model has no recipe that names tasks"),
-        (("--tasks", "rendered-ocr"), "task `rendered-ocr` shows images"),
+        ((), "a plain model of transformers has no recipe that names tasks"),
+        (("--tasks", "rendered-ocr"), "rendered-ocr: a plain model of transformers has no recipe"),
         (("--tasks", "arc-easy", "--data", "nowhere"), "nowhere: no such file or folder"),
-        (("--tasks", "arc-easy", "--data", "x", "--compare", "nowhere"), "nowhere: no such file"),
         (
-            ("--tasks", "arc-easy", "--data", "x", "--questions", "config.json"),
-            "config.json: exists and is not a file of answers",
+            ("--tasks", "arc-easy", "--data", "x", "--predictions", "config.json"),
+            "config.json: exists and is not a file of predictions",
         ),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_plain_model_that_lacks_a_tensor(plain: Path, tmp_path: Path, capsys: 
     assert f"{plain}: lacks the tensor `model.layers.1.self_attn.q_proj.weight`" in capsys.readouterr().err
     (plain / "model.safetensors").write_bytes(b"damaged")
     assert evaluate(plain, "--tasks", "arc-easy", "--data", arc) == 2
-    assert f"{plain}: transformers cannot load this" in capsys.readouterr().err
+    assert f"{plain / 'model.safetensors'}: " in capsys.readouterr().err
 
 
 def test_bad_data_names_file_and_row(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,3 +199,12 @@ def test_models_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     (folder / "model.safetensors").write_bytes(b"damaged")
     assert evaluate(folder, "--tasks", "rendered-ocr") == 2
     assert f"{folder / 'model.safetensors'}: damaged" in capsys.readouterr().err
+
+
+def test_answers_of_two_tasks_of_one_name_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mmlu = {"task": "mmlu", "data": str(write_mmlu(tmp_path / "mmlu", {"anatomy": 2})), "shots": 0}
+    folder = write_run(tmp_path / "run", tiny(evaluation={"tasks": [mmlu, {**mmlu, "shots": 1}]}))
+    assert evaluate(folder, "--predictions", tmp_path / "p.jsonl") == 2
+    assert "several tasks `mmlu`" in capsys.readouterr().err
+    assert evaluate(folder) == 0
+    assert (folder / "eval" / "mmlu-2.predictions.jsonl").is_file()

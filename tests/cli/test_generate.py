@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from smoe_cli.cli.main import run
 from smoe_cli.files import sha256
+from smoe_cli.model.folder import write_manifest
 from tests.eval.folders import READING_ONLY, write_model
 from tests.helpers import tiny
 
@@ -135,3 +138,58 @@ def test_models_that_lack_what_is_asked(tmp_path: Path, capsys: pytest.CaptureFi
     assert generate(artist, "--image", tmp_path / "a.png", "--prompt", "?") == 2
     assert "cannot read images: it has no vision encoder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_benchmark_s_folders(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = tmp_path / "color_val.txt"
+    prompts.write_text("a green bench\na red book\n", encoding="utf-8")
+    arguments = (model, "--layout", "t2i-compbench", "--prompts", prompts, "--out", tmp_path / "out", "--count", 2)
+    assert generate(*arguments) == 0
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in written] == [
+        "a green bench_000000.png",
+        "a green bench_000001.png",
+        "a red book_000002.png",
+        "a red book_000003.png",
+    ]
+    assert settings(written[3])["seed"] == "1"
+    assert generate(*arguments) == 0
+    assert capsys.readouterr().out == ""
+    assert generate(*arguments, "--steps", 3) == 2
+    assert "holds drawings with another `sampling`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--layout", "geneval"), "--layout and --prompts go together"),
+        (("--prompts", "prompts.txt"), "--layout and --prompts go together"),
+        (("--layout", "geneval", "--prompts", "prompts.txt", "--prompt", "7"), "--prompt: no effect with --layout"),
+        (("--layout", "geneval", "--prompts", "prompts.txt"), "prompts.txt: no such file"),
+        (("--image", "a.png", "--layout", "geneval", "--prompts", "p"), "--layout, --prompts: no effect with --image"),
+    ],
+)
+def test_layouts_and_other_options(
+    model: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert generate(model, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_in_shards(model: Path, tmp_path: Path) -> None:
+    """Such as `smoe convert` writes of large models."""
+    tensors = load_file(model / "model.safetensors")
+    folder = tmp_path / "sharded"
+    folder.mkdir()
+    for path in model.iterdir():
+        if path.name not in ("model.safetensors", "manifest.json"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    names = sorted(tensors)
+    halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, part in halves.items():
+        save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: file for file, part in halves.items() for name in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    write_manifest(folder)
+    assert generate(folder, "--prompt", "42", "--out", tmp_path / "out") == 0
+    assert len(settings(tmp_path / "out" / "42-seed0.png")["model_sha256"]) == 64

@@ -40,12 +40,12 @@ def slow(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, text: str, 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_bits_are_those_of_one_forward_pass_a_token(window: int, batch_size: int) -> None:
     model, tokenizer = tiny_qwen2_moe(), byte_tokenizer()
-    found = evaluate_bits(BatchedScorer(model, 4096, batch_size), tokenizer, TEXTS, window).bits
-    assert found is not None
+    found = evaluate_bits(BatchedScorer(model, 4096, batch_size), tokenizer, TEXTS, window)
     each = [slow(model, tokenizer, text, window) for text in TEXTS]
-    assert found.bits == pytest.approx(sum(each), abs=1e-3)
-    assert (found.bytes, found.tokens, found.texts) == (sum(len(text.encode()) for text in TEXTS),) * 2 + (len(TEXTS),)
-    assert found.per_byte == found.bits / found.bytes
+    size = sum(len(text.encode()) for text in TEXTS)
+    assert found.details == {"bits": pytest.approx(sum(each), abs=1e-3), "bytes": size, "tokens": size, "texts": len(TEXTS)}
+    assert found.main.value == found.details["bits"] / size
+    assert [one.value for one in found.predictions] == pytest.approx(each, abs=1e-3)
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 9, 10, 12])
@@ -74,9 +74,8 @@ def test_a_uniform_model_needs_the_logarithm_of_its_vocabulary() -> None:
     model = tiny_qwen2_moe()
     torch.nn.init.zeros_(model.lm_head.weight)
     result = evaluate_bits(BatchedScorer(model, 4096, 4), byte_tokenizer(), TEXTS, 16)
-    assert result.bits is not None
-    assert result.bits.per_byte == pytest.approx(math.log2(261), abs=1e-5)
-    assert result.bits.standard_error == pytest.approx(0, abs=1e-5)
+    assert result.main.value == pytest.approx(math.log2(261), abs=1e-5)
+    assert result.main.standard_error == pytest.approx(0, abs=1e-5)
 
 
 def test_standard_error_is_that_of_a_ratio() -> None:
@@ -86,22 +85,21 @@ def test_standard_error_is_that_of_a_ratio() -> None:
         def log_likelihoods(self, requests: object) -> list[float]:
             return [-float(index + 1) for index, _ in enumerate(requests)]  # type: ignore[arg-type]
 
-    found = evaluate_bits(Fixed(), byte_tokenizer(), ["ab", "cd", "efgh"], 100).bits
-    assert found is not None
+    found = evaluate_bits(Fixed(), byte_tokenizer(), ["ab", "cd", "efgh"], 100).main
     assert found.standard_error is not None
     ratio = 6 / 8
     spread = sum((b - ratio * n) ** 2 for b, n in ((1, 2), (2, 2), (3, 4)))
     assert found.standard_error == pytest.approx(math.sqrt(spread * 3 / 2) / 8 / math.log(2))
-    single = evaluate_bits(Fixed(), byte_tokenizer(), ["ab"], 100).bits
-    assert single is not None
+    single = evaluate_bits(Fixed(), byte_tokenizer(), ["ab"], 100).main
     assert single.standard_error is None
 
 
-def test_the_result_has_bits_instead_of_a_score() -> None:
+def test_the_result_has_no_share() -> None:
     result = evaluate_bits(BatchedScorer(tiny_qwen2_moe(), 4096, 4), byte_tokenizer(), TEXTS, 16)
     written = json.loads(json.dumps(result.to_dict()))
     assert (written["score"], written["correct"], written["total"]) == (None, None, None)
-    assert written["bits_per_byte"]["value"] == result.bits.per_byte  # type: ignore[union-attr]
+    metric = written["metrics"]["bits_per_byte"]
+    assert (metric["value"], metric["better"]) == (result.main.value, "lower")
     assert written["protocol"]["window"] == 16
     assert written["protocol"]["first_token_after"] == "<bos>"
 

@@ -13,7 +13,8 @@ from smoe_cli.cli.main import run
 from smoe_cli.data.documents import Column, DocumentBuilder
 from smoe_cli.data.prose import passages
 from smoe_cli.errors import UserError
-from smoe_cli.eval.choose import choose, choose_text, parse_data
+from smoe_cli.eval.choose import choose, parse_data
+from smoe_cli.eval.models import OpenModel
 from smoe_cli.eval.run import evaluate
 from smoe_cli.model.inference import _prefill
 from smoe_cli.recipe.measures import BitsPerByte
@@ -28,7 +29,7 @@ TASK = BitsPerByte(task="bits-per-byte", source="prose", limit=3)
 def test_bits_are_the_training_loss_of_the_same_tokens() -> None:
     model, tokenizer = build(tiny(**SPLIT))
     longest = max(map(len, map(str.encode, passages("heldout"))))
-    (result,) = evaluate(model, tokenizer, [TASK.model_copy(update={"window": longest})])
+    (result,) = evaluate(OpenModel(model, tokenizer), [TASK.model_copy(update={"window": longest})])
     builder, nats = DocumentBuilder(model.recipe, model.plan, tokenizer), 0.0
     for text in passages("heldout")[:3]:
         document = builder.lm(text)
@@ -36,26 +37,23 @@ def test_bits_are_the_training_loss_of_the_same_tokens() -> None:
             log_probs = torch.log_softmax(model.backbone.lm_head(_prefill(model, [document])[1][0]).double(), -1)
         targets = document.columns[Column.TARGETS][:-2]  # not <eos>, and nothing after it
         nats -= float(log_probs[range(len(targets)), targets].sum())
-    assert result.bits is not None
-    assert result.bits.bits == pytest.approx(nats / math.log(2), rel=1e-6)
+    assert result.details["bits"] == pytest.approx(nats / math.log(2), rel=1e-6)
     assert result.protocol["source"] == "prose"
     assert result.warnings == ("only the first 3 text(s)",)
 
 
 def test_windows_are_the_rows_of_training_and_the_batch_does_not_matter() -> None:
     model, tokenizer = build(tiny(**SPLIT))
-    (one,) = evaluate(model, tokenizer, [TASK], batch_size=1)
-    (many,) = evaluate(model, tokenizer, [TASK], batch_size=50)
-    assert one.bits is not None
-    assert many.bits is not None
+    (one,) = evaluate(OpenModel(model, tokenizer), [TASK], batch_size=1)
+    (many,) = evaluate(OpenModel(model, tokenizer), [TASK], batch_size=50)
     assert one.protocol["window"] == model.recipe.data.sequence_length
-    assert one.bits.bits == pytest.approx(many.bits.bits, rel=1e-6)
+    assert one.details["bits"] == pytest.approx(many.details["bits"], rel=1e-6)
 
 
 def test_a_window_beyond_the_positions() -> None:
     model, tokenizer = build(tiny(**SPLIT))
     with pytest.raises(UserError, match="a window of 10000000 tokens"):
-        evaluate(model, tokenizer, [TASK.model_copy(update={"window": 10_000_000})])
+        evaluate(OpenModel(model, tokenizer), [TASK.model_copy(update={"window": 10_000_000})])
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,11 +63,11 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert run(["eval", str(folder), "--tasks", "bits-per-byte", "--data", str(file)]) == 0
     shown = capsys.readouterr().out
     assert "bits-per-byte" in shown
-    assert "1 text" in shown
+    assert "n = 1" in shown
     assert run(["eval", str(folder), "--tasks", "bits-per-byte", "--limit", "2", "--json", "-"]) == 0
     (result,) = json.loads(capsys.readouterr().out)
-    assert result["bits_per_byte"]["texts"] == 2
-    assert result["bits_per_byte"]["bytes"] == sum(len(text.encode()) for text in passages("heldout")[:2])
+    assert result["details"]["texts"] == 2
+    assert result["details"]["bytes"] == sum(len(text.encode()) for text in passages("heldout")[:2])
 
 
 def test_choosing_it() -> None:
@@ -85,6 +83,6 @@ def test_choosing_it() -> None:
     assert parse_data(["d"], ["rendered-ocr", "bits-per-byte"]) == {"bits-per-byte": "d"}
     with pytest.raises(UserError, match="no `python-docs` source with `split: train`"):
         choose(tiny(), ["bits-per-byte"], [], None, None)
-    assert choose_text(["bits-per-byte"], ["d"], None, None) == [BitsPerByte(task="bits-per-byte", data="d")]
-    with pytest.raises(UserError, match="no recipe with held-out texts"):
-        choose_text(["bits-per-byte"], [], None, None)
+    assert choose(None, ["bits-per-byte"], ["d"]) == [BitsPerByte(task="bits-per-byte", data="d")]
+    with pytest.raises(UserError, match="has no recipe with a `python-docs` source"):
+        choose(None, ["bits-per-byte"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.choose import check, choose, parse_data, parse_tasks
+from smoe_cli.eval.choose import check_names, choose, parse_data, parse_settings, parse_tasks
 from smoe_cli.recipe.measures import Mmlu, OcrBench, RenderedOcr
 from smoe_cli.recipe.models import Evaluation, Recipe, RenderedText
 
@@ -28,13 +28,13 @@ def test_names() -> None:
     [
         ("mlmu", "did you mean `mmlu`?"),
         ("rendered_ocr", "did you mean `rendered-ocr`?"),
-        ("xyz", "tasks: mmlu, arc-easy, ocrbench, rendered-ocr"),
+        ("xyz", "tasks: `mmlu`, "),
         ("", "empty"),
     ],
 )
 def test_typos_get_a_suggestion(text: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        parse_tasks(text)
+        check_names(parse_tasks(text))
     assert message in str(caught.value)
 
 
@@ -72,11 +72,35 @@ def test_data_that_fits_no_task(values: list[str], names: list[str], message: st
 
 def test_what_is_missing_or_has_no_effect() -> None:
     with pytest.raises(UserError, match="task `mmlu` needs --data"):
-        check(["mmlu"], [], None)
+        choose(recipe(), ["mmlu"])
     with pytest.raises(UserError, match="--shots has no effect"):
-        check(["rendered-ocr"], [], 5)
+        choose(recipe(), ["rendered-ocr"], shots=5)
     with pytest.raises(UserError, match="--shots has no effect"):
         choose(recipe(RenderedOcr(task="rendered-ocr", source="read")), None, [], 5, None)
+
+
+def test_any_key_of_a_task_can_be_set() -> None:
+    own = recipe(RenderedOcr(task="rendered-ocr", source="read", questions=5))
+    (task,) = choose(own, None, settings=["rendered-ocr.questions=3"])
+    assert task == RenderedOcr(task="rendered-ocr", source="read", questions=3)
+    assert parse_settings(["mmlu.data=a=b"], ["mmlu"]) == {"mmlu": {"data": "a=b"}}
+    for text, message in (
+        ("rendered-ocr.questons=3", "did you mean `questions`"),
+        ("rendered-ocr.questions=three", "task `rendered-ocr`: questions: "),
+        ("rendered-orc.questions=3", "did you mean `rendered-ocr`"),
+        ("questions=3", "write `--set task.key=value`"),
+        ("rendered-ocr.questions=[", "--set"),
+    ):
+        with pytest.raises(UserError, match=message):
+            choose(own, None, settings=[text])
+
+
+def test_a_plain_model_has_no_recipe() -> None:
+    assert choose(None, ["mmlu"], ["a"]) == [Mmlu(task="mmlu", data="a")]
+    with pytest.raises(UserError, match="no recipe that names tasks"):
+        choose(None, None)
+    with pytest.raises(UserError, match="rendered-ocr: a plain model of transformers has no recipe"):
+        choose(None, ["rendered-ocr"])
 
 
 def test_named_tasks() -> None:
@@ -104,3 +128,9 @@ def test_a_recipe_without_what_is_asked() -> None:
         choose(recipe(), None, [], None, None)
     with pytest.raises(UserError, match="no `rendered-text` source"):
         choose(recipe(sources={}), ["rendered-ocr"], [], None, None)
+
+
+def test_a_key_that_has_no_default() -> None:
+    with pytest.raises(UserError, match="task `clip-score` needs its key `clip`") as caught:
+        choose(None, ["clip-score"], ["captions.csv"])
+    assert "pass --set clip-score.clip=" in str(caught.value)

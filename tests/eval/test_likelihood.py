@@ -1,28 +1,17 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2MoeForCausalLM
 
 from smoe_cli.errors import UserError
+from smoe_cli.eval import likelihood
 from smoe_cli.eval.likelihood import BatchedScorer
 
-from .tiny import tiny_qwen2_moe
-
-
-class Counting(torch.nn.Module):
-    """Counts forward passes and the rows and positions that the head ran on."""
-
-    def __init__(self, model: torch.nn.Module):
-        super().__init__()
-        self.model, self.rows, self.positions = model, 0, 0
-
-    def forward(self, **arguments: torch.Tensor) -> object:
-        output = self.model(**arguments)
-        self.rows += output.logits.shape[0]
-        self.positions += output.logits.shape[1]
-        return output
+from .tiny import Watch, tiny_qwen2_moe
 
 
 def requests(count: int, longest: int = 30) -> list[tuple[list[int], list[int]]]:
@@ -41,6 +30,13 @@ def test_batches_and_order_do_not_matter() -> None:
     assert BatchedScorer(model, 4096, 5).log_likelihoods(asked[::-1]) == pytest.approx(alone[::-1], abs=1e-5)
 
 
+def test_progress_counts_requests() -> None:
+    told: list[int] = []
+    asked = [(context, end) for context, _ in requests(5) for end in ([5], [6], [7])]
+    BatchedScorer(tiny_qwen2_moe(), 4096, 2).log_likelihoods(asked, told.append)
+    assert told == [6, 12, 15]
+
+
 def test_probabilities_of_all_continuations_sum_to_one() -> None:
     scores = BatchedScorer(tiny_qwen2_moe(), 4096, 8).log_likelihoods([([1, 2, 3], [token]) for token in range(261)])
     assert torch.tensor(scores).exp().sum() == pytest.approx(1, abs=1e-5)
@@ -53,9 +49,34 @@ def test_chain_rule() -> None:
 
 
 def test_requests_that_read_the_same_tokens_share_a_forward_pass() -> None:
-    model = Counting(tiny_qwen2_moe())
+    model = tiny_qwen2_moe()
+    watch = Watch(model)
     BatchedScorer(model, 4096, 8).log_likelihoods([([1, 2, 3, 4], [last]) for last in (5, 6, 7, 8)])
-    assert (model.rows, model.positions) == (1, 1)  # and the head runs where it is needed only
+    assert (watch.read, watch.predicted) == ([(1, 4)], [(1, 1)])  # and the head runs where it is needed only
+
+
+@pytest.mark.parametrize(("logits", "softmax"), [(261 * 40, 261 * 3), (1, 1)])
+def test_large_logits_make_smaller_batches_and_the_same_scores(
+    monkeypatch: pytest.MonkeyPatch, logits: int, softmax: int
+) -> None:
+    model, asked = tiny_qwen2_moe(), [([1, 2, *range(10, 10 + n)], list(range(30, 40))) for n in range(12)]
+    expected = BatchedScorer(model, 4096, 6).log_likelihoods(asked)
+    watch = Watch(model)
+    monkeypatch.setattr(likelihood, "LOGITS", logits)
+    monkeypatch.setattr(likelihood, "SOFTMAX", softmax)
+    assert BatchedScorer(model, 4096, 6).log_likelihoods(asked) == pytest.approx(expected, abs=1e-5)
+    assert len(watch.read) > 2
+    assert all(rows == 1 or rows * positions * 261 <= logits for rows, positions in watch.predicted)
+
+
+def test_continuations_of_different_lengths_after_one_context() -> None:
+    model, context = tiny_qwen2_moe(), [3, 4, 5]
+    together = BatchedScorer(model, 4096, 8).log_likelihoods(
+        [(context, [6]), (context, [6, 7]), (context, [6, 7, 8]), ([3], [4, 5, 6])]
+    )
+    alone = [BatchedScorer(model, 4096, 1).log_likelihoods([(context, [6, 7, 8][:n])])[0] for n in (1, 2, 3)]
+    assert together[:3] == pytest.approx(alone, abs=1e-5)
+    assert together[3] != together[0]
 
 
 def test_the_cut_is_on_the_left() -> None:
@@ -74,3 +95,26 @@ def test_the_cut_is_on_the_left() -> None:
 def test_what_cannot_be_scored(context: list[int], continuation: list[int]) -> None:
     with pytest.raises(UserError, match="cannot be scored"):
         BatchedScorer(tiny_qwen2_moe(), 20, 4).log_likelihoods([(context, continuation)])
+
+
+class AllLogits(Qwen2MoeForCausalLM):
+    """A model that knows no `logits_to_keep`, as some in transformers do not."""
+
+    def forward(self, logits_to_keep: object = None, **given: Any) -> Any:
+        return super().forward(**given)
+
+
+def test_a_model_that_gives_the_logits_of_all_positions() -> None:
+    model = tiny_qwen2_moe()
+    model.__class__ = AllLogits
+    watch, asked = Watch(model), requests(6)
+    expected = [plain(model, context, continuation) for context, continuation in asked]
+    assert BatchedScorer(model, 4096, 4).log_likelihoods(asked) == pytest.approx(expected, abs=1e-5)
+    assert watch.predicted == watch.read
+
+
+def plain(model: torch.nn.Module, context: list[int], continuation: list[int]) -> float:
+    """log p(continuation | context) from one forward pass."""
+    with torch.inference_mode():
+        rows = torch.log_softmax(model(input_ids=torch.tensor([context + continuation])).logits[0].float(), -1)
+    return sum(float(rows[len(context) - 1 + offset, token]) for offset, token in enumerate(continuation))

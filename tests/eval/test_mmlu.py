@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,15 @@ import torch
 from transformers import Qwen2MoeForCausalLM
 
 from smoe_cli.eval.likelihood import BatchedScorer
-from smoe_cli.eval.mmlu import CONTINUATIONS, encode, evaluate_mmlu, prompt
+from smoe_cli.eval.mmlu import CONTINUATIONS, encode, evaluate_mmlu, pooled_standard_error, prompt
 from smoe_cli.eval.mmlu_data import Question, load_mmlu
 from smoe_cli.eval.mmlu_subjects import CATEGORY
+from smoe_cli.eval.models import OpenModel
+from smoe_cli.eval.predictions import best
 from smoe_cli.eval.protocols import Request
-from smoe_cli.eval.questions import best
 from smoe_cli.eval.results import Count
+from smoe_cli.eval.run import evaluate
+from smoe_cli.recipe.measures import Mmlu
 
 from .tiny import byte_tokenizer, tiny_qwen2_moe, write_mmlu
 
@@ -79,7 +83,7 @@ def test_equals_one_forward_pass_for_each_choice(tmp_path: Path, shots: int, max
         assert scorer.log_likelihoods(requests) == pytest.approx(references, abs=1e-4)
         result = evaluate_mmlu(scorer, tokenizer, data, shots)
         assert result.subgroups == expected
-        assert result.total == sum(expected.values(), Count())
+        assert result.main.count == sum(expected.values(), Count())
         for category, count in result.groups.items():
             assert count == sum((c for name, c in expected.items() if CATEGORY[name] == category), Count())
 
@@ -90,7 +94,9 @@ class Fixed:
     def __init__(self, scores: Sequence[Sequence[float]]):
         self.scores = iter(scores)
 
-    def log_likelihoods(self, requests: Sequence[Request]) -> list[float]:
+    def log_likelihoods(self, requests: Sequence[Request], tell: Callable[[int], None] | None = None) -> list[float]:
+        assert tell is not None
+        tell(len(requests))
         return [score for _ in range(len(requests) // 4) for score in next(self.scores)]
 
 
@@ -102,7 +108,7 @@ def test_overall_is_correct_over_total_not_a_mean_of_subjects(tmp_path: Path) ->
     right[0] = [1 - score for score in right[0]]  # one of anatomy's three answers is wrong
     seen: list[tuple[int, int]] = []
     result = evaluate_mmlu(Fixed(right), byte_tokenizer(), data, 0, progress=lambda done, total: seen.append((done, total)))
-    assert (result.total, result.score) == (Count(3, 4), 0.75)
+    assert (result.main.count, result.main.value) == (Count(3, 4), 0.75)
     assert result.groups == {"other": Count(1, 1), "stem": Count(2, 3)}
     assert seen == [(3, 4), (4, 4)]
     assert result.warnings == ("2 of MMLU's 57 subjects",)
@@ -123,6 +129,33 @@ def test_prompts_hash_depends_on_what_is_asked(tmp_path: Path) -> None:
     }
     assert len(set(hashes.values())) == 3
     assert evaluate_mmlu(Fixed(scores), byte_tokenizer(), data, 5).protocol["prompt_sha256"] == hashes[5]
+
+
+def test_standard_error_is_pooled_over_subjects() -> None:
+    """With sample variances within subjects in the place of one variance over all questions."""
+    answers = {"a": [1, 0, 0, 1, 1], "b": [1, 1, 1], "c": [0, 0]}
+    counts = [Count(sum(own), len(own)) for own in answers.values()]
+    inside = sum(torch.tensor(own).double().var() * (len(own) - 1) for own in answers.values())
+    assert pooled_standard_error(counts) == pytest.approx(math.sqrt(float(inside) / (10 - 3) / 10))
+    assert pooled_standard_error(counts[:1]) == pytest.approx(counts[0].standard_error)
+    assert pooled_standard_error([*counts, Count(1, 1)]) is None  # of a single question nobody knows
+    assert pooled_standard_error([]) is None
+
+
+def test_what_a_result_says_of_its_making(tmp_path: Path) -> None:
+    folder = write_mmlu(tmp_path / "mmlu", {"anatomy": 3, "virology": 2})
+    opened = OpenModel(tiny_qwen2_moe(), byte_tokenizer())
+    task = Mmlu(task="mmlu", data=str(folder), limit=2)
+    [result] = evaluate(opened, [task])
+    said = {"engine", "shots", "limit", "prompt", "prompt_sha256", "continuations", "special_tokens", "truncation", "score"}
+    assert said <= result.protocol.keys()
+    assert (result.protocol["shots"], result.protocol["limit"]) == (5, 2)
+    assert result.circumstances["prefix_cache"] is True
+    assert result.hashes["data"]["files"] == 4
+    assert result.main.standard_error == pooled_standard_error(result.subgroups.values())
+    assert result.details["standard_errors"]["stem"] == result.subgroups["anatomy"].standard_error
+    [short] = evaluate(OpenModel(tiny_qwen2_moe(700), byte_tokenizer()), [task])
+    assert any("lost tokens on the left" in warning for warning in short.warnings)
 
 
 def test_ties_go_to_the_first() -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,6 @@ from PIL import Image
 
 from smoe_cli.errors import UserError
 from smoe_cli.eval.ocr_data import load_ocr
-from smoe_cli.eval.ocr_scoring import TYPES
 
 
 def png(colour: tuple[int, ...] = (255, 0, 0), mode: str = "RGB", size: tuple[int, int] = (4, 2)) -> bytes:
@@ -131,34 +131,42 @@ def test_the_benchmark_s_own_file(tmp_path: Path) -> None:
     }
     data = load_ocr(write(tmp_path / "OCRBench.json", [own]).parent)
     assert data.questions[0].image == tmp_path / "OCRBench_Images/svt/1.jpg"
-    assert (data.questions[0].dataset, data.name) == ("svt", "ocrbench")
-
-
-def full_set() -> list[dict[str, Any]]:
-    image = {"bytes": png(size=(1, 1)), "path": None}
-    return [row(question_type=name, image=image) for name, (_, count) in TYPES.items() for _ in range(count)]
-
-
-def test_only_the_full_set_passes_without_a_warning(tmp_path: Path) -> None:
-    rows = full_set()
-    full = load_ocr(write(tmp_path / "full.parquet", rows))
-    assert (len(full.questions), full.name, full.warnings()) == (1000, "ocrbench", [])
-    short = load_ocr(write(tmp_path / "short.parquet", rows[1:]))
-    assert short.name == "ocrbench"
-    assert short.warnings() == ["not the full set of 1000 questions: Regular Text Recognition 49 of 50"]
+    assert data.questions[0].dataset == "svt"
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "warnings"),
+    ("answers", "kind", "expected"),
     [
-        ({"dataset": "rendered-text", "question_type": "Digit String Recognition"}, "rendered-ocr", []),
-        ({"dataset": "mine"}, "custom-ocr", ["not OCRBench's own questions"]),
-        ({"question_type": "mine"}, "custom-ocr", ["not OCRBench's own questions"]),
+        (["436", "x"], pa.string(), [("436",), ("x",)]),
+        ([["a", "b"], ["c"]], pa.list_(pa.string()), [("a", "b"), ("c",)]),
+        ([["a", "b"], ["c"]], pa.large_list(pa.large_string()), [("a", "b"), ("c",)]),
+        ([["a", "b"], ["c", "d"]], pa.list_(pa.string(), 2), [("a", "b"), ("c", "d")]),
+        ([42, 7], pa.int64(), [("42",), ("7",)]),
+        ([42, 7], pa.uint8(), [("42",), ("7",)]),
+        ([42.0, 4.5], pa.float64(), [("42",), ("4.5",)]),
+        ([4.5, 0.25], pa.float16(), [("4.5",), ("0.25",)]),
+        ([[42], [7, 8]], pa.list_(pa.int32()), [("42",), ("7", "8")]),
+        (["a", "b"], pa.dictionary(pa.int8(), pa.string()), [("a",), ("b",)]),
     ],
+    ids=str,
 )
-def test_only_ocrbench_is_called_ocrbench(tmp_path: Path, change: dict, name: str, warnings: list[str]) -> None:
-    data = load_ocr(write(tmp_path / "rows.parquet", [row(**change)]))
-    assert (data.name, data.warnings()) == (name, warnings)
+def test_answers_of_every_type_that_a_table_may_have(
+    tmp_path: Path, answers: list[Any], kind: pa.DataType, expected: list[tuple[str, ...]]
+) -> None:
+    columns = pa.Table.from_pylist([row() for _ in answers])
+    column = pa.array(answers, pa.string()).dictionary_encode() if pa.types.is_dictionary(kind) else pa.array(answers, kind)
+    pq.write_table(columns.set_column(columns.column_names.index("answer"), "answer", column), tmp_path / "rows.parquet")
+    assert [question.answers for question in load_ocr(tmp_path / "rows.parquet").questions] == expected
+
+
+@pytest.mark.parametrize(
+    "answer", [np.array(["a", "b"], object), np.array([1, 2]), [np.int64(1), np.int64(2)], np.float32(0.5)]
+)
+def test_answers_written_by_numpy_and_pandas_tools(tmp_path: Path, answer: Any) -> None:
+    table = pa.table({**{key: [value] for key, value in row().items() if key != "answer"}, "answer": pa.array([answer])})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    values = np.atleast_1d(answer).tolist()
+    assert load_ocr(tmp_path / "rows.parquet").questions[0].answers == tuple(map(str, values))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoe_cli.eval.ocr_scoring import DATASETS, TYPES, group_of, is_correct, is_exact
+from smoe_cli.eval.ocr_scoring import (
+    DATASETS,
+    RENDERED,
+    TYPES,
+    group_of,
+    is_correct,
+    is_exact,
+    name_of,
+    normalise,
+    set_warnings,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +63,72 @@ def original(predict: str, answers: list[str], dataset: str) -> bool:
     return result
 
 
-texts = st.text(alphabet="aAbİß \n\t\u3000x{}", max_size=6)
+def lmms_eval(predict: str, answers: list[str], dataset: str) -> bool:
+    """The procedure of lmms-eval 0.7.3."""
+
+    def fold(text: str) -> str:
+        folded = []
+        for char in text:
+            codepoint = ord(char)
+            if 0xFF01 <= codepoint <= 0xFF5E:
+                folded.append(chr(codepoint - 0xFEE0))
+            elif codepoint == 0x3000:
+                folded.append(" ")
+            else:
+                folded.append(char)
+        return "".join(folded)
+
+    score = False
+    predict = predict.strip()
+    for answer in answers:
+        if dataset == "HME100k":
+            if answer.strip().replace("\n", " ").replace(" ", "") in predict.strip().replace("\n", " ").replace(" ", ""):
+                score = True
+        elif fold(answer).lower().strip().replace("\n", " ") in fold(predict).lower().strip().replace("\n", " "):
+            score = True
+    return score
 
 
-@given(texts, st.lists(texts, min_size=1, max_size=3), st.sampled_from(["HME100k", "docVQA"]))
-def test_equals_the_original_procedure(prediction: str, answers: list[str], dataset: str) -> None:
+FULLWIDTH = "".join(map(chr, [0x3000, *range(0xFF00, 0xFF61)]))
+"""All that is folded, and its neighbours, which are not."""
+
+texts = st.text(alphabet="aAbİß \n\t\u3000x{}ａＡｂ！～｛\uff00｟", max_size=6)
+datasets = st.sampled_from(["HME100k", "docVQA"])
+
+
+@given(texts, st.lists(texts, min_size=1, max_size=3), datasets)
+def test_equals_the_original_procedure_and_with_folding_that_of_lmms_eval(
+    prediction: str, answers: list[str], dataset: str
+) -> None:
     assert is_correct(prediction, answers, dataset) == original(prediction, answers, dataset)
+    assert is_correct(prediction, answers, dataset, fold_fullwidth=True) == lmms_eval(prediction, answers, dataset)
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from(FULLWIDTH)), datasets)
+def test_nothing_is_folded_by_default(text: str, dataset: str) -> None:
+    """Every fullwidth character but the space, which is white space at the ends, is there afterwards, in order."""
+
+    def kept(value: str) -> str:
+        return "".join(char for char in value if char in FULLWIDTH[1:])
+
+    folded_nowhere = kept(normalise(text, dataset))
+    assert folded_nowhere == kept(text if dataset == "HME100k" else text.lower())
+    assert normalise(text, dataset) == normalise(text, dataset, fold_fullwidth=False)
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from(FULLWIDTH)))
+def test_formulas_are_never_folded(text: str) -> None:
+    assert normalise(text, "HME100k", fold_fullwidth=True) == normalise(text, "HME100k")
+
+
+def test_what_is_folded() -> None:
+    folded = normalise(f"x{FULLWIDTH}x", "docVQA", fold_fullwidth=True)
+    printable = "".join(map(chr, range(0x21, 0x7F)))
+    assert folded == f"x \uff00{printable.lower()}｟｠x"
+    assert is_correct("ＡＢＣ　１２", ["abc 12"], "ReCTS", fold_fullwidth=True)
+    assert not is_correct("ＡＢＣ　１２", ["abc 12"], "ReCTS")
+    assert is_exact("ＡＢＣ", ["abc"], "ReCTS", fold_fullwidth=True)
+    assert not is_exact("ＡＢＣ", ["abc"], "ReCTS")
 
 
 def test_exact_is_equality_after_the_same_normalisation() -> None:
@@ -80,3 +150,31 @@ def test_groups_add_up_to_the_published_counts() -> None:
     assert len(DATASETS) == 29 + 1  # SemanticText is named in the original's script although no question has it
     assert group_of("Digit String Recognition") == "Text Recognition"
     assert group_of("A type of my own") == "A type of my own"
+
+
+FULL = [("svt", name) for name, (_, count) in TYPES.items() for _ in range(count)]
+
+
+def test_only_the_full_set_passes_without_a_warning() -> None:
+    assert (len(FULL), name_of(FULL), set_warnings(FULL)) == (1000, "ocrbench", [])
+    assert name_of(FULL[1:]) == "ocrbench"
+    assert set_warnings(FULL[1:]) == ["not OCRBench's full set: 999 of 1000 questions (Regular Text Recognition 49 of 50)"]
+    swapped = [("svt", "Doc-oriented VQA"), *FULL[1:]]  # 1000 all the same
+    assert set_warnings(swapped) == [
+        "not OCRBench's full set: 1000 of 1000 questions (Regular Text Recognition 49 of 50, Doc-oriented VQA 201 of 200)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "warnings"),
+    [
+        ((RENDERED, "Digit String Recognition"), "rendered-ocr", []),
+        (("mine", "Doc-oriented VQA"), "custom-ocr", ["not OCRBench's own questions: dataset `mine`"]),
+        (("svt", "mine"), "custom-ocr", ["not OCRBench's own questions: question type `mine`"]),
+    ],
+)
+def test_only_ocrbench_is_called_ocrbench(kind: tuple[str, str], name: str, warnings: list[str]) -> None:
+    assert (name_of([kind]), set_warnings([kind])) == (name, warnings)
+    mixed = [*FULL, kind]
+    assert name_of(mixed) == "custom-ocr"
+    assert set_warnings(mixed)[0].startswith("not OCRBench's own questions: ")

@@ -8,6 +8,7 @@ import pytest
 
 from smoe_cli.data.rendered import RenderedTextSource
 from smoe_cli.eval.ocr_data import load_ocr
+from smoe_cli.eval.ocr_scoring import name_of
 from smoe_cli.eval.rendered import write_rendered
 from smoe_cli.recipe.models import RenderedText
 
@@ -19,7 +20,7 @@ def source(**change: Any) -> RenderedText:
 def test_columns_and_content(tmp_path: Path) -> None:
     spec = source(question="What does it say?")
     data = load_ocr(write_rendered(spec, "read", 3, 5, tmp_path / "out"))
-    assert data.name == "rendered-ocr"
+    assert name_of([(question.dataset, question.question_type) for question in data.questions]) == "rendered-ocr"
     heldout = RenderedTextSource(spec.model_copy(update={"split": "heldout"}), 3)
     for index, question in enumerate(data.questions):
         drawn = heldout.sample(index)

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from smoe_cli.errors import UserError
 from smoe_cli.eval.provenance import hash_files, versions
-from smoe_cli.eval.results import Count, Result, free_path, table, write_json
+from smoe_cli.eval.results import FORMAT, Count, Metric, Result, free_path, read_results, table, write_json
 
 RESULT = Result(
     task="mmlu",
     name="mmlu",
-    total=Count(3, 4),
+    metrics={"acc": Metric.share(Count(3, 4)), "kid/x": Metric(0.25, None, "lower")},
     groups={"stem": Count(1, 2), "other": Count(2, 2)},
     subgroups={"anatomy": Count(1, 2), "virology": Count(2, 2)},
     protocol={"shots": 5},
@@ -29,7 +29,9 @@ def test_json_object() -> None:
     assert (value["score"], value["correct"], value["total"]) == (0.75, 3, 4)
     assert value["groups"] == {"stem": {"correct": 1, "total": 2}, "other": {"correct": 2, "total": 2}}
     assert value["protocol"] == {"shots": 5}
-    assert value.keys() >= {"versions", "hashes", "time", "warnings", "subgroups", "exact"}
+    assert value.keys() >= {"versions", "hashes", "time", "warnings", "subgroups", "model", "circumstances"}
+    assert value["metrics"]["kid/x"] == {"value": 0.25, "standard_error": None, "better": "lower"}
+    assert value["metrics"]["acc"]["standard_error"] == pytest.approx(0.25)  # √(3/4 · 1/4 / 3)
 
 
 @pytest.mark.parametrize("details", [False, True])
@@ -37,9 +39,10 @@ def test_table_shows_counts(details: bool) -> None:
     console = Console(width=80, file=io.StringIO())
     console.print(table([RESULT], details))
     lines = [line.replace("│", " ").split() for line in console.file.getvalue().splitlines()]
-    assert ["mmlu", "3", "4", "0.750"] in lines
-    assert ["stem", "1", "2", "0.500"] in lines
-    assert (["anatomy", "1", "2", "0.500"] in lines) is details
+    assert ["mmlu", "acc", "0.750", "0.250", "3/4"] in lines
+    assert ["kid/x", "↓", "0.250"] in lines
+    assert ["stem", "0.500", "0.500", "1/2"] in lines
+    assert (["anatomy", "0.500", "0.500", "1/2"] in lines) is details
 
 
 def test_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
@@ -51,6 +54,28 @@ def test_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
         write_json(file, {"a": float("nan")})  # not JSON
     assert json.loads(file.read_text(encoding="utf-8")) == {"a": 1}
     assert [path.name for path in file.parent.iterdir()] == ["a.json"]
+
+
+def test_results_are_read_again_and_others_refused(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    for written in (RESULT.to_dict(), [RESULT.to_dict()]):
+        write_json(file, written)
+        assert read_results(file) == [RESULT.to_dict()]
+    for changes, message in (
+        ({"format": FORMAT + 1}, f"written by a newer smoe; this one reads up to {FORMAT}"),
+        ({"format": None}, "not a result of `smoe eval`"),
+        ({"metrics": {}}, "`metrics` is missing or damaged"),
+        ({"protocol": 3}, "`protocol` is missing or damaged"),
+    ):
+        write_json(file, {**RESULT.to_dict(), **changes})
+        with pytest.raises(UserError, match=message):
+            read_results(file)
+    for text, message in (("[]", "no results"), ("{", "cannot be read as JSON"), ("3", "not a result")):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            read_results(file)
+    with pytest.raises(UserError, match="no such file"):
+        read_results(tmp_path / "nowhere")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from PIL import Image
 from smoe_cli.data.documents import Document, DocumentBuilder
 from smoe_cli.data.rendered import RenderedTextSource
 from smoe_cli.errors import UserError
+from smoe_cli.eval.models import OpenModel
+from smoe_cli.eval.predictions import read_predictions
+from smoe_cli.eval.provenance import hash_weights
 from smoe_cli.eval.rendered import write_rendered
-from smoe_cli.eval.run import Reader, evaluate
-from smoe_cli.eval.text import scorer
+from smoe_cli.eval.run import evaluate
 from smoe_cli.model.mask import Layout
 from smoe_cli.model.model import SymbioticModel
 from smoe_cli.model.routing import Routing
@@ -22,7 +24,7 @@ from smoe_cli.recipe.measures import ArcEasy, Mmlu, OcrBench, RenderedOcr
 from smoe_cli.recipe.nodes import VAE
 from tests.helpers import tiny
 
-from .folders import READING_ONLY, build, write_model
+from .folders import READING_ONLY, build
 from .test_likelihood import requests
 from .tiny import write_arc, write_mmlu
 
@@ -51,15 +53,15 @@ def test_a_plain_model_and_the_backbone_of_ours_are_measured_alike(pair: tuple, 
         Mmlu(task="mmlu", data=str(write_mmlu(tmp_path / "mmlu", {"anatomy": 3})), shots=1),
         ArcEasy(task="arc-easy", data=str(write_arc(tmp_path / "arc", 4, "validation")), split="validation", limit=3),
     ]
-    ours, plain = (evaluate(one, tokenizer, tasks) for one in (model, model.backbone))
-    assert [result.total.total for result in ours] == [3, 3]
-    assert [result.asked for result in ours] == [result.asked for result in plain]
+    ours, plain = (evaluate(OpenModel(one, tokenizer), tasks) for one in (model, model.backbone))
+    assert [len(result.predictions) for result in ours] == [3, 3]
+    assert [result.predictions for result in ours] == [result.predictions for result in plain]
     with pytest.raises(UserError, match="task `rendered-ocr` shows images"):
-        evaluate(model.backbone, tokenizer, [RENDERED])
+        evaluate(OpenModel(model.backbone, tokenizer), [RENDERED])
 
 
 def test_answers_do_not_depend_on_the_batch(pair: tuple) -> None:
-    reader = Reader(*pair)
+    reader = OpenModel(*pair).reader("rendered-ocr")
     images, questions = pictures(5), ["", "What?", "What does it say?", "", "How many, and why?"]
     together = reader.answer(images, questions, 12)
     alone = [reader.answer([image], [question], 12)[0] for image, question in zip(images, questions, strict=True)]
@@ -75,7 +77,7 @@ def test_answers_equal_those_without_a_cache(pair: tuple) -> None:
         text = ""
         for _ in range(6):
             text += tokenizer.decode([_next_token(model, builder.mmu(image, question, text))])
-        assert Reader(model, tokenizer).answer([image], [question], 6) == [text]
+        assert OpenModel(model, tokenizer).reader("rendered-ocr").answer([image], [question], 6) == [text]
         assert text.isalpha()
 
 
@@ -101,23 +103,22 @@ def _next_token(model: SymbioticModel, document: Document) -> int:
 
 def test_scores_do_not_depend_on_the_batch(pair: tuple) -> None:
     asked = requests(9)
-    assert scorer(pair[0], 4).log_likelihoods(asked) == pytest.approx(scorer(pair[0], 1).log_likelihoods(asked), abs=1e-4)
+    four, one = (OpenModel(*pair).scorer(size).log_likelihoods(asked) for size in (4, 1))
+    assert four == pytest.approx(one, abs=1e-4)
 
 
 def test_every_task_writes_its_result(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "model")
-    model, tokenizer = build(tiny())
+    opened = OpenModel(*build(tiny()), identity={"path": "here"})
     mmlu = Mmlu(task="mmlu", data=str(write_mmlu(tmp_path / "mmlu", {"anatomy": 2})), shots=1)
     seen: list[tuple[str, int, int]] = []
     first = evaluate(
-        model,
-        tokenizer,
+        opened,
         [RENDERED, mmlu, mmlu.model_copy(update={"shots": 0})],
         tmp_path / "eval",
+        prefix="joint-",
         phase="joint",
         step=8,
         batch_size=2,
-        model_folder=folder,
         progress=lambda *state: seen.append(state),
     )
     names = ["joint-rendered-ocr", "joint-mmlu", "joint-mmlu-2"]
@@ -127,21 +128,25 @@ def test_every_task_writes_its_result(tmp_path: Path) -> None:
     assert seen[:3] == [("rendered-ocr", 2, 5), ("rendered-ocr", 4, 5), ("rendered-ocr", 5, 5)]
     rendered, shot, _ = written
     assert (rendered["name"], rendered["phase"], rendered["step"], rendered["total"]) == ("rendered-ocr", "joint", 8, 5)
-    assert rendered["protocol"] | {"source": "read", "seed": 0, "batch_size": 2, "dtype": "float32"} == rendered["protocol"]
+    assert rendered["protocol"] | {"source": "read", "seed": 0, "dtype": "float32", "shots": 0} == rendered["protocol"]
+    assert rendered["circumstances"] | {"batch_size": 2, "device": "cpu"} == rendered["circumstances"]
     assert rendered["protocol"]["image"]["size"] == [8, 16]
-    assert (shot["protocol"]["shots"], shot["protocol"]["max_length"]) == (1, 4096)
-    assert len(shot["hashes"]["data"]["sha256"]) == len(shot["hashes"]["model"]["sha256"]) == 64
+    assert (shot["protocol"]["shots"], shot["circumstances"]["max_length"]) == (1, 4096)
+    assert len(shot["hashes"]["data"]["sha256"]) == 64
+    assert shot["model"] == {"path": "here", "sha256": hash_weights(opened.model)}
+    kept = read_predictions(tmp_path / "eval" / shot["predictions"])
+    assert kept == {"mmlu": list(first[1].predictions)}
     assert written[1]["hashes"]["data"] != written[2]["hashes"]["data"]  # without examples `dev` is not read
 
     # The drawn questions are kept, and are an OCRBench file like any other.
-    again = evaluate(model, tokenizer, [OcrBench(task="ocrbench", data=str(tmp_path / "eval/data/read"))])[0]
-    assert (again.task, again.name, again.total) == ("ocrbench", "rendered-ocr", first[0].total)
+    again = evaluate(opened, [OcrBench(task="ocrbench", data=str(tmp_path / "eval/data/read"))])[0]
+    assert (again.task, again.name, again.metrics) == ("ocrbench", "rendered-ocr", first[0].metrics)
     assert again.hashes["data"] == first[0].hashes["data"]
 
 
 def test_nothing_is_written_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert evaluate(*build(tiny()), [RENDERED])[0].total.total == 5
+    assert len(evaluate(OpenModel(*build(tiny())), [RENDERED])[0].predictions) == 5
     assert list(tmp_path.iterdir()) == []
 
 
@@ -151,7 +156,7 @@ def test_the_model_and_the_random_state_are_left_as_they_were() -> None:
     model.projector.eval()
     before = {name: p.clone() for name, p in model.named_parameters()}
     state = torch.get_rng_state()
-    evaluate(model, tokenizer, [RENDERED])
+    evaluate(OpenModel(model, tokenizer), [RENDERED])
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert model.backbone.training
@@ -163,7 +168,7 @@ def test_what_a_task_needs(tmp_path: Path) -> None:
     model, tokenizer = build(tiny())
     for source in ("draw", "prose", "nowhere"):
         with pytest.raises(UserError, match=f"`{source}` is not a `rendered-text` source") as caught:
-            evaluate(model, tokenizer, [RENDERED.model_copy(update={"source": source})])
+            evaluate(OpenModel(model, tokenizer), [RENDERED.model_copy(update={"source": source})])
         assert "sources that can be used: read" in str(caught.value)
 
 
@@ -173,10 +178,10 @@ def narrow(positions: int) -> tuple[SymbioticModel, Any]:
 
 def test_cut_prompts_are_counted(tmp_path: Path) -> None:
     task = Mmlu(task="mmlu", data=str(write_mmlu(tmp_path / "mmlu", {"anatomy": 2})), shots=1)
-    [cut] = evaluate(*narrow(64), [task])
+    [cut] = evaluate(OpenModel(*narrow(64)), [task])
     assert cut.protocol["truncated"] == 8  # two questions, four choices each
     assert "8 request(s) lost tokens on the left: longer than the model's 64 positions" in cut.warnings
-    [whole] = evaluate(*build(tiny()), [task])
+    [whole] = evaluate(OpenModel(*build(tiny())), [task])
     assert whole.protocol["truncated"] == 0
     assert not any("lost tokens" in warning for warning in whole.warnings)
 
@@ -184,12 +189,12 @@ def test_cut_prompts_are_counted(tmp_path: Path) -> None:
 def test_questions_that_do_not_fit_are_refused_before_any_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_rendered(tiny().data.sources["read"], "read", 0, 2, tmp_path / "data")
     task = OcrBench(task="ocrbench", data=str(file))
-    monkeypatch.setattr(Reader, "answer", lambda *arguments: pytest.fail("asked"))
+    monkeypatch.setattr("smoe_cli.eval.readers.OwnReader.answer", lambda *arguments: pytest.fail("asked"))
     # <bos> <image> 4 tokens </image>, and 128 of the answer
     with pytest.raises(UserError, match=r"row 1: 7 tokens of prompt and image and 128 of the answer do not fit .* 134 pos"):
-        evaluate(*narrow(134), [task])
-    monkeypatch.setattr(Reader, "answer", lambda self, images, questions, longest: questions)
-    assert evaluate(*narrow(135), [task])[0].total.total == 2
+        evaluate(OpenModel(*narrow(134)), [task])
+    monkeypatch.setattr("smoe_cli.eval.readers.OwnReader.answer", lambda self, images, questions, longest: questions)
+    assert len(evaluate(OpenModel(*narrow(135)), [task])[0].predictions) == 2
 
 
 def test_a_model_that_cannot_read_images() -> None:
@@ -200,4 +205,4 @@ def test_a_model_that_cannot_read_images() -> None:
     }
     blind = build(tiny(**changes))
     with pytest.raises(UserError, match="the model of `tiny` cannot read images"):
-        evaluate(*blind, [RENDERED])
+        evaluate(OpenModel(*blind), [RENDERED])

@@ -12,16 +12,19 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Five special tokens, then one token a byte; adds no special tokens by default."""
+def byte_tokenizer(adds_bos: bool = False) -> PreTrainedTokenizerFast:
+    """Five special tokens, then one token a byte; adds no special tokens by default, or a bos before every text."""
     specials = ["<pad>", "<bos>", "<eos>", "<image>", "</image>"]
     vocabulary = {token: index for index, token in enumerate([*specials, *sorted(ByteLevel.alphabet())])}
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = ByteLevelDecoder()
+    if adds_bos:
+        tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
 
 
@@ -43,6 +46,19 @@ def tiny_qwen2_moe(max_position_embeddings: int = 4096, seed: int = 0) -> Qwen2M
         initializer_range=0.5,
     )
     return Qwen2MoeForCausalLM(config).eval()
+
+
+class Watch:
+    """What a model is made to do: `read` has (rows, tokens) of each forward pass, `predicted` (rows, positions) of its head."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.read: list[tuple[int, int]] = []
+        self.predicted: list[tuple[int, int]] = []
+        model.register_forward_hook(self._note, with_kwargs=True)
+
+    def _note(self, model: torch.nn.Module, args: Any, given: dict[str, Any], output: Any) -> None:
+        self.read.append(tuple(given["input_ids"].shape))
+        self.predicted.append(tuple(output.logits.shape[:2]))
 
 
 def mmlu_rows(subject: str, split: str, count: int) -> list[dict[str, Any]]:
@@ -101,3 +117,26 @@ def write_arc(folder: Path, count: int, split: str = "test") -> Path:
     text = "".join(json.dumps(row) + "\n" for row in arc_rows(count))
     (folder / "ARC-Easy" / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
+
+
+def hellaswag_rows(count: int) -> list[dict[str, Any]]:
+    """Questions in the columns of Rowan/hellaswag, with what is left over from WikiHow."""
+    rng = random.Random("hellaswag")
+    phrases = [
+        "[header] How to sit [title] Bend.",
+        "a  man is on a roof. ",
+        "[step] then naïve 光",
+        "sits down",
+        "[substeps] he waits [x]",
+    ]
+    return [
+        {
+            "ind": 7,
+            "activity_label": rng.choice(["Roof shingle removal", "Home and Garden "]),
+            "ctx_a": rng.choice(phrases),
+            "ctx_b": rng.choice(["", "he", "the [title] Man"]),
+            "endings": [f"{rng.choice(phrases)} {number}" for number in range(4)],
+            "label": str(rng.randrange(4)),
+        }
+        for _ in range(count)
+    ]

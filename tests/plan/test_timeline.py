@@ -70,3 +70,14 @@ def test_many_phases_in_few_columns() -> None:
 def test_ascii_stays_ascii(glyphs: Glyphs) -> None:
     text = "".join(line.label + line.cells + line.note for line in drawn(glyphs=glyphs).values())
     assert text.isascii() == (glyphs is ASCII)
+
+
+def test_evaluations_are_marked_after_their_step() -> None:
+    """Steps 0 to 19 have twelve columns, 20 to 49 eighteen; the ends of the phases are marked too."""
+    tasks = [{"task": "bits-per-byte", "data": "texts.jsonl"}]
+    lines = drawn(evaluation={"tasks": tasks, "during": [0, 10, 40]})
+    assert lines["evaluation"].cells == "●    ●     ●           ●     ●"
+    assert lines["evaluation"].note == "after 0, 10, 40 and each phase"
+    lines = drawn(glyphs=ASCII, evaluation={"tasks": tasks, "during": [1, 2, 3, 4, 5]})
+    assert lines["evaluation"].note == "after 5 steps and each phase"
+    assert "evaluation" not in drawn()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image, ImageDraw
 
+from smoe_cli.eval.predictions import Prediction, write_predictions
+from smoe_cli.eval.results import Count, Metric, Result
 from smoe_cli.plan import compile_plan
 from smoe_cli.plan.schedule import learning_rate
 from smoe_cli.recipe.models import Recipe
@@ -21,8 +23,11 @@ LAYERS = 4
 PROMPTS = ["42", "137", "905", "68", "210", "733", "19", "554"]
 
 
-def write_run(path: Path, recipe_text: str | None = None, every: int = 10) -> Path:
-    """Writes a finished run of `example.yaml` (2 phases, 600 steps, 4 layers, groups of 6 and 2 experts) to `path`."""
+def write_run(path: Path, recipe_text: str | None = None, every: int = 10, during: bool = False) -> Path:
+    """Writes a finished run of `example.yaml` (2 phases, 600 steps, 4 layers, groups of 6 and 2 experts) to `path`.
+
+    during: also with results inside the phases, predictions, and tasks that measure drawing.
+    """
     text = EXAMPLE.read_text(encoding="utf-8") if recipe_text is None else recipe_text
     recipe = Recipe.model_validate(yaml.safe_load(text))
     plan = compile_plan(recipe).to_dict()
@@ -50,8 +55,36 @@ def write_run(path: Path, recipe_text: str | None = None, every: int = 10) -> Pa
     for step in grids:
         grid((step - 300) / 300).save(path / "samples" / f"step-{step:08d}.png")
     for phase, step, correct in (("understanding", 300, 153), ("generation", 600, 149)):
-        write_json(path / "eval" / f"{phase}-rendered-ocr.json", evaluation(phase, step, correct))
+        write_evaluation(path / "eval", f"{phase}-rendered-ocr", evaluation(phase, step, correct))
+    if during:
+        write_during(path / "eval")
     return path
+
+
+def write_during(folder: Path) -> None:
+    """What `evaluation.during: [0, 60, …, 540]` leaves, and a task of each kind at the ends of phases."""
+    for step in range(0, 600, 60):
+        phase = "understanding" if step < 300 else "generation"
+        right = round(155 * (1 - math.exp(-step / 70)))
+        write_evaluation(folder, f"step-{step:08d}-rendered-ocr", evaluation(phase, step, right), answers(right))
+        row = no_share("bits-per-byte", phase, step, {"bits_per_byte": (1.9 + 3 * math.exp(-step / 100), 0.04, "lower")})
+        write_evaluation(folder, f"step-{step:08d}-bits-per-byte", row)
+    for phase, step, right in (("understanding", 300, 153), ("generation", 600, 149)):
+        write_evaluation(folder, f"{phase}-rendered-ocr", evaluation(phase, step, right), answers(right))
+    for step in (360, 480, 600):
+        kid = {"kid/efficientnet-lite0": (20 / step, None, "lower"), "fid/efficientnet-lite0": (9000 / step, None, "lower")}
+        write_evaluation(folder, f"{step}-image-distance", no_share("image-distance", "generation", step, kid))
+        text = evaluation("generation", step, step // 4, task="drawn-text")
+        write_evaluation(folder, f"{step}-drawn-text", text, answers(step // 4))
+
+
+def no_share(task: str, phase: str, step: int, metrics: Mapping[str, tuple[float, float | None, str]]) -> dict[str, Any]:
+    """A result whose metrics, {name: (value, standard error, better)}, are no shares of right answers."""
+    named = {
+        name: {"value": value, "standard_error": error, "better": better} for name, (value, error, better) in metrics.items()
+    }
+    row = evaluation(phase, step, 0, task=task)
+    return {**row, "score": None, "correct": None, "total": None, "groups": {}, "metrics": named}
 
 
 ENVIRONMENT = {
@@ -147,24 +180,46 @@ def grid(progress: float, scale: int = 4) -> Image.Image:
     return sheet
 
 
-def evaluation(phase: str, step: int, correct: int, total: int = 200, task: str = "rendered-ocr") -> dict[str, Any]:
+def evaluation(
+    phase: str | None, step: int | None, correct: int, total: int = 200, task: str = "rendered-ocr"
+) -> dict[str, Any]:
+    """A result as `smoe eval` writes it; `phase` and `step` are None of one that was measured later."""
     half = correct // 2
-    groups = {"2 digits": (half, total // 2), "3 digits": (correct - half, total - total // 2)}
-    return {
-        "task": task,
-        "name": task,
-        "phase": phase,
-        "step": step,
-        "score": correct / total,
-        "correct": correct,
-        "total": total,
-        "groups": {name: {"correct": c, "total": t} for name, (c, t) in groups.items()},
-        "subgroups": {},
-        "exact": {"correct": correct - 4, "total": total},
-        "warnings": [],
-        "protocol": {"prompt": "bare question", "max_new_tokens": 128, "source": "read"},
-        "versions": {"smoe": "0.1.0", "torch": "2.13.0"},
-        "hashes": {"data": "sha256:0f343b0931126a20f133d67c2b018a3b"},
-        "time": "2026-11-20T12:00:00+00:00",
-        "seconds": 12.5,
-    }
+    return Result(
+        task=task,
+        name=task,
+        metrics={"acc": Metric.share(Count(correct, total)), "exact": Metric.share(Count(max(0, correct - 4), total))},
+        protocol={
+            "engine": "native",
+            "shots": 0,
+            "limit": None,
+            "seed": 0,
+            "prompt_sha256": "6d9c",
+            "source": "read",
+            "dtype": "float32",
+        },
+        groups={"2 digits": Count(half, total // 2), "3 digits": Count(correct - half, total - total // 2)},
+        circumstances={"batch_size": 50, "device": "cpu"},
+        model={"path": "runs/read-then-draw", "kind": "symbiotic", "sha256": "e12d"},
+        details={"questions": total},
+        hashes={"data": {"sha256": "0f343b0931126a20f133d67c2b018a3b", "files": 1}},
+        versions={"smoe": "0.1.0", "torch": "2.13.0"},
+        phase=phase,
+        step=step,
+        time="2026-11-20T12:00:00+00:00",
+        seconds=12.5,
+    ).to_dict()
+
+
+def answers(correct: int, total: int = 200, shift: int = 0) -> list[Prediction]:
+    """`correct` right answers to questions 0 … total − 1, beginning with question `shift`."""
+    return [Prediction(str(i), correct=(i - shift) % total < correct) for i in range(total)]
+
+
+def write_evaluation(folder: Path, name: str, result: dict[str, Any], predictions: list[Prediction] | None = None) -> None:
+    """`<name>.json` and, with predictions, the file beside it."""
+    if predictions:
+        file = f"{name}.predictions.jsonl"
+        write_predictions(folder / file, {result["task"]: predictions})
+        result = {**result, "predictions": file}
+    write_json(folder / f"{name}.json", result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,3 +132,41 @@ def test_what_is_no_run_is_refused_with_help(run_dir: Path, tmp_path: Path) -> N
             load_run(path)
         assert str(path) in caught.value.message
         assert help in (caught.value.help or ""), path
+
+
+NEWER = {"format": 99, "task": "mmlu"}
+OLD = {"task": "mmlu", "name": "mmlu", "score": 0.5, "correct": 1, "total": 2, "exact": None, "protocol": {}, "hashes": {}}
+DAMAGED = {**evaluation("x", 10, 3), "metrics": {"acc": {"value": None}}}
+IMPOSSIBLE = {**evaluation("x", 10, 3), "metrics": {"acc": {"value": 1.5, "correct": 300, "total": 200}}}
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (NEWER, "written by a newer smoe"),
+        (OLD, "not a result of `smoe eval` in format 2"),
+        (DAMAGED, "is damaged"),
+        ({**evaluation("x", 10, 3), "metrics": {"acc": {"value": 10**400}}}, "is damaged"),
+        ({**evaluation("x", 10, 3), "metrics": {"acc": {"value": 0.5, "correct": 1, "total": 1e299}}}, "is damaged"),
+        (IMPOSSIBLE, "300 right of 200"),
+        ({**evaluation("x", 10, 3), "metrics": {}}, "`metrics` is missing or damaged"),
+    ],
+)
+def test_results_that_cannot_be_used_are_noted_and_left_out(run_dir: Path, result: dict[str, Any], said: str) -> None:
+    write_json(run_dir / "eval" / "mmlu.json", result)
+    run = load_run(run_dir)
+    assert {Path(row["file"]).name for row in run.evaluations} == {
+        "understanding-rendered-ocr.json",
+        "generation-rendered-ocr.json",
+    }
+    [note] = run.notes
+    assert note.startswith("eval/mmlu.json: ")
+    assert said in note
+
+
+def test_the_checkpoint_of_the_backbone_is_read_from_the_model_or_the_last_checkpoint(run_dir: Path) -> None:
+    assert load_run(run_dir).backbone == {}
+    for place, family in (("checkpoints/step-00000100", "old"), ("checkpoints/step-00000200", "olmoe"), ("model", "llama")):
+        (run_dir / place).mkdir(parents=True, exist_ok=True)
+        write_json(run_dir / place / "config.json", {"source": {"backbone": {"family": family}}})
+        assert load_run(run_dir).backbone == {"family": family}

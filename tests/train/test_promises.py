@@ -102,13 +102,18 @@ def close_runs(a: Path, b: Path, tolerance: float) -> None:
 
 
 def test_two_processes_equal_one(reference: Path, tmp_path: Path) -> None:
-    """With accumulation on top. Routing is counted exactly once, so its counts are equal, not close."""
-    recipe = write(tmp_path, **{"training.ema": {"decay": 0.9}, "phases.0.accumulate": 2, "phases.1.accumulate": 2})
+    """With accumulation, and an evaluation by the first while the other waits, on top. Routing is counted exactly once, so its
+    counts are equal, not close."""
+    changes = {"training.ema": {"decay": 0.9}, "phases.0.accumulate": 2, "phases.1.accumulate": 2}
+    measured = {"tasks": [{"task": "rendered-ocr", "source": "read", "questions": 3}], "during": [0, 3]}
+    recipe = write(tmp_path, **changes, evaluation=measured)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "smoe_cli"]
     command = [*launcher, "train", str(recipe), "--run-dir", str(tmp_path / "two")]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "two/environment.json").read_text())["processes"] == 2
+    assert done.stdout.count("evaluating after step 3 …") == 1
+    assert len(list((tmp_path / "two/eval").glob("*.json"))) == 4
     close_runs(reference, tmp_path / "two", 1e-4)
     assert (tmp_path / "two/routing.jsonl").read_bytes() == (reference / "routing.jsonl").read_bytes()
 

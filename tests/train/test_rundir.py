@@ -117,7 +117,7 @@ def test_a_wrong_path_of_a_later_phase_stops_the_run_before_it_starts(tmp_path: 
     source = {"kind": "dataset", "task": "t2i", "path": str(tmp_path / "nowhere.parquet")}
     with pytest.raises(UserError, match=r"nowhere\.parquet"):
         run(tmp_path, **{"data.sources.draw": source})
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
         run(tmp_path, evaluation={"tasks": [{"task": "mmlu", "data": str(tmp_path / "nowhere")}]})
     assert not (tmp_path / "run").exists()
 
@@ -148,10 +148,18 @@ def test_evaluation_and_samples_follow_the_recipe_on_resume(tmp_path: Path) -> N
     assert [line["prompts"] for line in lines(folder / "samples.jsonl")] == [["1", "2"]]
 
 
+def test_a_result_of_another_format_does_not_end_a_run(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "eval/mmlu.json").write_text('{"task": "mmlu", "score": 0.5}')
+    run(tmp_path)
+    assert f"left out: {copied}/eval/mmlu.json: not a result of `smoe eval` in format" in capsys.readouterr().out
+
+
 def test_a_signal_between_phases_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """During the evaluation after phase 1; the next session evaluates and goes on, and ends like a run that never stopped."""
     whole = run(tmp_path, "whole", evaluation=EVALUATION)
-    import smoe_cli.train.run as module
+    import smoe_cli.train.measure as module
 
     plain = module.evaluate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smoe_cli.recipe.diagnostics import Problem
-from smoe_cli.recipe.measures import BitsPerByte, RenderedOcr
+from smoe_cli.recipe.measures import BitsPerByte, DrawingTask, RenderedOcr
 from smoe_cli.recipe.models import FreshVision, Recipe, RenderedText
 from smoe_cli.recipe.sizes import least_tokens, patches
 from smoe_cli.recipe.tree import Path
@@ -20,7 +20,8 @@ def check_data(recipe: Recipe) -> Iterator[Problem]:
         message = f"rows of {length} tokens, but `max_position_embeddings` is {longest}"
         yield Problem(("data", "sequence_length"), message, "raise `max_position_embeddings`, or shorten the rows")
     used = {name for phase in recipe.phases for name in phase.mixture}
-    used |= {t.source for t in recipe.evaluation.tasks if isinstance(t, RenderedOcr | BitsPerByte) and t.source is not None}
+    measured = (task for task in recipe.evaluation.tasks if isinstance(task, RenderedOcr | BitsPerByte | DrawingTask))
+    used |= {task.source for task in measured if task.source is not None}
     for name, source in recipe.data.sources.items():
         path: Path = ("data", "sources", name)
         if name not in used:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 
+from smoe_cli.recipe.checks.drawing import check_drawing
 from smoe_cli.recipe.checks.experts import repeated
 from smoe_cli.recipe.diagnostics import Problem
-from smoe_cli.recipe.measures import ArcEasy, BitsPerByte, Mmlu, RenderedOcr
+from smoe_cli.recipe.measures import BitsPerByte, ChoiceTask, DrawingTask, Mmlu, RenderedOcr
 from smoe_cli.recipe.models import PythonDocs, Recipe, RenderedText
 from smoe_cli.recipe.tree import Path
 from smoe_cli.recipe.words import did_you_mean
@@ -22,18 +24,36 @@ def check_training(recipe: Recipe) -> Iterator[Problem]:
 
 
 def check_evaluation(recipe: Recipe) -> Iterator[Problem]:
-    """Tasks."""
+    """Tasks, and the steps at which they are measured."""
     tasks = recipe.evaluation.tasks
     for index, task in enumerate(tasks):
         path: Path = ("evaluation", "tasks", index)
         if task in tasks[:index]:
             yield Problem(path, f"this `{task.task}` task is listed twice")
-        if not isinstance(task, Mmlu | ArcEasy | BitsPerByte) and recipe.model.vision is None:
+        if not isinstance(task, Mmlu | ChoiceTask | BitsPerByte | DrawingTask) and recipe.model.vision is None:
             yield Problem((*path, "task"), f"task `{task.task}` needs `model.vision`, which the model lacks")
         if isinstance(task, RenderedOcr):
             yield from _rendered(recipe, task, path)
         if isinstance(task, BitsPerByte):
             yield from _bits(recipe, task, path)
+        if isinstance(task, DrawingTask):
+            yield from check_drawing(recipe, task, path)
+    yield from _during(recipe)
+
+
+def _during(recipe: Recipe) -> Iterator[Problem]:
+    ends = list(accumulate(phase.steps for phase in recipe.phases))
+    before = -1
+    for index, step in enumerate(recipe.evaluation.during):
+        path: Path = ("evaluation", "during", index)
+        if step in ends:
+            phase = recipe.phases[ends.index(step)].name
+            yield Problem(path, f"phase `{phase}` ends after step {step:,}, where tasks are measured anyway", "leave it out")
+        elif step > ends[-1]:
+            yield Problem(path, f"the run ends after step {ends[-1]:,}", "name steps of the run, counted over all phases")
+        elif step <= before:
+            yield Problem(path, f"step {step:,} is listed after step {before:,}", "list steps in ascending order, each once")
+        before = max(before, step)
 
 
 def _rendered(recipe: Recipe, task: RenderedOcr, path: Path) -> Iterator[Problem]:

@@ -1,5 +1,5 @@
 "use strict";
-// Shared by all charts: the run's data, element builders, number formats, scales, CSV files.
+// Shared by all charts: the run's data, element builders, number formats, scales.
 
 const RUN = JSON.parse(document.getElementById("run-data").textContent);
 
@@ -62,26 +62,6 @@ function vertical(low, high, bottom, top, log) {
   const start = bottom - Math.min(9, (bottom - top) / 4);
   const span = Math.log(high) - Math.log(low) || 1; // their quotient may overflow
   return (value) => (value <= 0 ? bottom : start + ((Math.log(value) - Math.log(low)) / span) * (top - start));
-}
-
-function save(name, rows) {
-  const quote = (cell) => {
-    const text = cell === null || cell === undefined ? "" : String(cell);
-    return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
-  };
-  const text = rows.map((row) => row.map(quote).join(",")).join("\n") + "\n";
-  const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  const link = element("a", { href: url, download: `${RUN.name}-${name}.csv`.replace(/[^\w.-]+/g, "-") });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
-
-function csvButton(what, rows) {
-  const button = element("button", { type: "button", class: "csv", "aria-label": `Save ${what} as CSV` }, "CSV");
-  button.addEventListener("click", () => save(what, rows()));
-  return button;
 }
 
 /** A pattern of diagonal lines; `id` must be unique in the page. */

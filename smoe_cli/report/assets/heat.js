@@ -15,6 +15,9 @@ function legend(ceiling) {
 function heatMap(figure) {
   const data = RUN.routing;
   const columns = data.columns.flatMap(({ group, count }) => Array.from({ length: count }, (_, i) => ({ group, index: i, count })));
+  for (const { counts } of data.frames) for (const name of data.modalities) { // only the columns that are served were sent
+    counts[name] = counts[name].map((sent) => { let next = 0; return data.served[name].map((served) => (served ? sent[next++] : 0)); });
+  }
   const slider = element("input", { type: "range", min: 0, max: data.frames.length - 1, value: data.frames.length - 1, step: 1, id: "frame" });
   const when = element("output", { for: "frame" });
   const readout = element("p", { class: "readout", "aria-live": "polite" });
@@ -67,9 +70,8 @@ function heatMap(figure) {
       data.columns.forEach(({ group, count }, g) => {
         const right = x(start + count - 1) + cell;
         const room = Math.floor((right - x(start)) / 6);
-        const label = shape("text", { x: x(start), y: 12 }, String(group).length > room ? String(group).slice(0, Math.max(1, room - 1)) + "…" : group);
-        label.append(shape("title", {}, group));
-        svg.append(label);
+        const shown = String(group).length > room ? String(group).slice(0, Math.max(0, room - 1)) + "…" : group;
+        if (room > 2) svg.append(shape("text", { x: x(start), y: 12 }, shown, shape("title", {}, group)));
         if (!data.served[modality][start]) svg.append(shape("rect", { fill: `url(#${id})`, x: x(start), y: head, width: right - x(start), height: data.layers * cellHeight }));
         if (g) svg.append(shape("line", { class: "gap", x1: x(start) - gap / 2, x2: x(start) - gap / 2, y1: 2, y2: height }));
         start += count;
@@ -137,7 +139,7 @@ function heatMap(figure) {
   function rows() {
     const out = [["from_step", "to_step", "phase", "modality", "layer", "group", "expert", "count"]];
     for (const frame of data.frames) for (const name of data.modalities) frame.counts[name].forEach((layer, l) => layer.forEach((count, c) => {
-      if (data.served[name][c]) out.push([frame.from + 1, frame.to, frame.phase, name, l, columns[c].group, columns[c].index, count]);
+      if (data.served[name][c]) out.push([frame.from + 1, frame.to, frame.phase, name, data.numbers[l], columns[c].group, columns[c].index, count]);
     }));
     return out;
   }

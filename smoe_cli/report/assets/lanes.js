@@ -6,7 +6,7 @@ function laneChart(figure, spec) {
   const at = element("span", { class: "at" });
   const span = element("span", { class: "at" });
   const keys = spec.lines.map((line) => line.key);
-  figure.append(element("p", { class: "readout" }, at, span), plot, csvButton(spec.title.toLowerCase(), () => table(set, spec.lines)));
+  figure.append(element("p", { class: "readout" }, at, span), plot, csvButton(spec.title.toLowerCase(), () => chartRows(set, spec.lines)));
   const log = spec.scale === "log";
   const positive = keys.flatMap((key) => set.series[key]).filter((v) => v !== null && v > 0);
   const [low, high] = log ? (positive.length ? [Math.min(...positive), Math.max(...positive)] : [0.1, 1]) : [0, 1];
@@ -18,7 +18,7 @@ function laneChart(figure, spec) {
     forget();
     const narrow = width < 520;
     const left = narrow ? 0 : Math.min(190, width * 0.3), right = width - 62;
-    const lane = narrow ? 40 : 26, label = narrow ? 15 : 0, head = 15, bottom = head + spec.lines.length * lane;
+    const lane = narrow ? 44 : 26, label = narrow ? 18 : 0, head = 15, bottom = head + spec.lines.length * lane;
     const x = horizontal(left, right);
     const id = `future-${figure.dataset.chart}`;
     const svg = shape("svg", { viewBox: `0 0 ${width} ${bottom + 22}`, "aria-label": `${spec.title}: values by step` });
@@ -29,7 +29,7 @@ function laneChart(figure, spec) {
       const y = vertical(low, high, floor, top + 3, log);
       const series = set.series[line.key], ys = series.map((v) => (v === null ? null : y(v)));
       const room = Math.floor((narrow ? right : left - 8) / 6.1);
-      const name = shape("text", { class: "name", x: 0, y: narrow ? top - 2 : floor - 3 }, line.label.length > room ? line.label.slice(0, room - 1) + "…" : line.label);
+      const name = shape("text", { class: "name", x: 0, y: narrow ? top - 4 : floor - 3 }, line.label.length > room ? line.label.slice(0, room - 1) + "…" : line.label);
       name.append(shape("title", {}, line.label));
       const value = shape("text", { class: "name", x: width, y: floor - 3, "text-anchor": "end" });
       svg.append(

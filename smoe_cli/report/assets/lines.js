@@ -1,6 +1,7 @@
 // Line charts over steps, with one cursor for all of them.
 
 const DASHES = { ink: "", text: "", vit: "7 3", vae: "2 3", a: "7 3", b: "2 3", c: "9 3 2 3", d: "4 4", e: "12 4", f: "1 4" };
+const LONGEST = 12; // letters of a line's name beside the plot
 const BANDS = 3; // a chart of more lines has none: they would hide each other
 const options = { smooth: false, log: false };
 const cursor = { step: null, followers: new Set() };
@@ -37,10 +38,15 @@ function background(x, top, bottom, id, names) {
     if (index) parts.push(shape("line", { class: "grid", x1: from, x2: from, y1: top, y2: bottom }));
     const room = Math.floor((to - from - 6) / 6.2);
     if (names && room > 2) {
-      const shown = phase.name.length > room ? phase.name.slice(0, room - 1) + "…" : phase.name;
+      const label = phase.name + (phase.start === RUN.draws ? " · drawing begins" : "");
+      const shown = label.length > room ? (phase.name.length > room ? phase.name.slice(0, room - 1) + "…" : phase.name) : label;
       parts.push(shape("text", { x: from + 4, y: top + 11 }, shown));
     }
   });
+  if (RUN.draws !== null) { // drawing begins
+    const at = x(RUN.draws);
+    parts.push(shape("line", { class: "draws", x1: at, x2: at, y1: top, y2: bottom }));
+  }
   if (RUN.last < RUN.total) {
     const from = x(RUN.last);
     parts.push(shape("defs", {}, hatch(id)));
@@ -76,6 +82,11 @@ function lone(xs, ys, colour) {
   const none = (i) => ys[i] === undefined || ys[i] === null;
   const found = xs.flatMap((x, i) => (!none(i) && none(i - 1) && none(i + 1) ? [[x, ys[i]]] : []));
   return found.map(([cx, cy]) => shape("circle", { class: `dot lone ${colour}`, cx: cx.toFixed(1), cy: cy.toFixed(1), r: 3.5 }));
+}
+
+/** A dot for every value: where there are few, the eye should not take the line for more. */
+function everyDot(xs, ys, colour) {
+  return xs.flatMap((x, i) => (ys[i] === null ? [] : [shape("circle", { class: `dot ${colour}`, cx: x.toFixed(1), cy: ys[i].toFixed(1), r: 3 })]));
 }
 
 /** Moving average over about a twentieth of the points, never across phases. */
@@ -129,7 +140,7 @@ function lineChart(figure, spec) {
   const set = RUN.sets[spec.from];
   const readout = element("ul", { class: "readout" });
   const plot = element("div", { class: "plot" });
-  figure.append(readout, plot, csvButton(spec.title.toLowerCase(), () => table(set, spec.lines)));
+  figure.append(readout, plot, csvButton(spec.title.toLowerCase(), () => chartRows(set, spec.lines)));
   const at = element("li", { class: "at" });
   const values = spec.lines.map((line) => element("b"));
   readout.append(at, ...spec.lines.map((line, i) => element("li", {}, sample(line.colour), line.label + " ", values[i])));
@@ -140,7 +151,9 @@ function lineChart(figure, spec) {
   function render(width) {
     forget();
     const height = Math.round(Math.max(150, Math.min(230, width * 0.42)));
-    const left = 46, right = width - 8, top = 4, bottom = height - 22;
+    const labelled = spec.lines.length > 1 && spec.lines.length * 12 <= height - 40;
+    const labels = labelled ? 10 + 6.2 * Math.max(...spec.lines.map((line) => named(line).length)) : 8;
+    const left = 46, right = width - labels, top = 4, bottom = height - 22;
     const log = spec.tools && options.log, smooth = spec.tools && options.smooth;
     const x = horizontal(left, right);
     const shown = spec.lines.map((line) => set.series[line.key]);
@@ -164,14 +177,16 @@ function lineChart(figure, spec) {
     const lines = spec.lines.flatMap((line, i) => {
       const dash = DASHES[line.colour] || null;
       const heights = ys(smooth ? smoothed(shown[i], set) : shown[i]);
-      const drawn = [shape("path", { class: `line ${line.colour}`, d: path(xs, heights, spec.staircase), "stroke-dasharray": dash }), ...lone(xs, heights, line.colour)];
+      const dots = spec.dots ? everyDot(xs, heights, line.colour) : lone(xs, heights, line.colour);
+      const drawn = [shape("path", { class: `line ${line.colour}`, d: path(xs, heights, spec.staircase), "stroke-dasharray": dash }), ...dots];
       if (smooth) return [shape("path", { class: `line raw ${line.colour}`, d: path(xs, ys(shown[i])) }), ...drawn];
       return set.low[line.key] && spec.lines.length <= BANDS ? [range(xs, ys(set.low[line.key]), ys(set.high[line.key]), line.colour), ...drawn] : drawn;
     });
+    const ends = spec.lines.map((line, i) => ({ line, at: y(lastOf(smooth ? smoothed(shown[i], set) : shown[i], log) ?? low) }));
     const rule = shape("line", { class: "cursor", y1: top, y2: bottom, visibility: "hidden" });
     const dots = spec.lines.map((line) => shape("circle", { class: `dot ${line.colour}`, r: 3.5, visibility: "hidden" }));
     const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, "aria-label": `${spec.title}: values by step` });
-    svg.append(...background(x, top, bottom, `future-${figure.dataset.chart}`, true), ...marks, ...stepAxis(x, left, right, bottom), ...lines.reverse(), rule, ...dots);
+    svg.append(...background(x, top, bottom, `future-${figure.dataset.chart}`, true), ...marks, ...stepAxis(x, left, right, bottom), ...lines.reverse(), ...(labelled ? endLabels(ends, right + 6, top + 8, bottom) : []), rule, ...dots);
     plot.replaceChildren(svg);
     draw = () => {
       const index = nearest(set.steps, cursor.step), active = cursor.step !== null;
@@ -193,6 +208,26 @@ function lineChart(figure, spec) {
   return () => plot.clientWidth && render(Math.floor(plot.clientWidth));
 }
 
+/** A line's name as it fits beside the plot. */
+function named(line) {
+  return line.label.length > LONGEST ? line.label.slice(0, LONGEST - 1) + "…" : line.label;
+}
+
+/** The last value that is drawn. */
+function lastOf(values, log) {
+  return values.findLast((value) => value !== null && !(log && value <= 0));
+}
+
+/** The names of the lines at their ends, moved apart where they would overlap. ends: [{line, at: pixels}]. */
+function endLabels(ends, x, top, bottom) {
+  const sorted = [...ends].sort((a, b) => a.at - b.at), apart = 12;
+  let before = top - apart;
+  sorted.forEach((end) => { before = end.at = Math.max(end.at, before + apart); });
+  let after = bottom + apart;
+  sorted.reverse().forEach((end) => { after = end.at = Math.min(end.at, after - apart); });
+  return sorted.map(({ line, at }) => shape("text", { class: `end ${line.colour}`, x, y: at + 4 }, named(line), shape("title", {}, line.label)));
+}
+
 function range(xs, lows, highs, colour) {
   const kept = xs.map((x, i) => [x, lows[i], highs[i]]).filter(([, low, high]) => low !== null && high !== null);
   const there = kept.map(([x, , high]) => `${x.toFixed(1)},${high.toFixed(1)}`);
@@ -200,9 +235,9 @@ function range(xs, lows, highs, colour) {
   return shape("path", { class: `range ${colour}`, d: kept.length ? `M${there.join("L")}L${back.join("L")}Z` : "" });
 }
 
-/** Rows of a chart's CSV file; merged points also have their lowest and highest value. */
-function table(set, lines) {
-  const keys = lines.flatMap(({ key }) => (set.low[key] ? [[key, set.series], [`${key} lowest`, set.low], [`${key} highest`, set.high]] : [[key, set.series]]));
-  const value = ([key, from], i) => from[key.replace(/ (lowest|highest)$/, "")][i];
-  return [["step", "phase", ...keys.map(([key]) => key)], ...set.steps.map((step, i) => [step, set.phase[i], ...keys.map((k) => value(k, i))])];
+/** Rows of a chart's CSV file; where a curve has a band, its edges too: lowest and highest of merged points, or an interval. */
+function chartRows(set, lines) {
+  const [below, above] = set.bounds || ["lowest", "highest"];
+  const columns = lines.flatMap(({ key }) => [[key, set.series[key]], ...(set.low[key] ? [[`${key} ${below}`, set.low[key]], [`${key} ${above}`, set.high[key]]] : [])]);
+  return [["step", "phase", ...columns.map(([name]) => name)], ...set.steps.map((step, i) => [step, set.phase[i], ...columns.map(([, values]) => values[i])])];
 }

@@ -1,12 +1,23 @@
 // Puts everything in its place.
 
 const redraw = [];
-document.querySelectorAll("[data-chart]").forEach((figure) => {
-  const spec = RUN.charts[figure.dataset.chart];
-  const again = spec.kind === "lanes" ? laneChart(figure, spec) : lineChart(figure, spec);
-  if (spec.tools) redraw.push(again);
+document.querySelector("header .status").append(csvButton("summary", () => textRows(document.querySelector("main"))));
+document.querySelectorAll("[data-chart], [data-heat], [data-gallery], table[data-csv]").forEach((node) => {
+  if (node.matches("table")) {
+    const button = csvButton(node.dataset.csv, () => tableRows(node));
+    button.classList.add("below");
+    node.parentElement.after(button);
+  } else if ("gallery" in node.dataset) gallery(node);
+  else if ("heat" in node.dataset) heatMap(node);
+  else {
+    const spec = RUN.charts[node.dataset.chart];
+    const again = spec.kind === "lanes" ? laneChart(node, spec) : lineChart(node, spec);
+    if (spec.tools) redraw.push(again);
+  }
 });
-document.querySelectorAll("[data-heat]").forEach(heatMap);
+const all = element("button", { type: "button", class: "all" }, "All numbers (ZIP of CSV files)");
+all.addEventListener("click", () => save(fileName(RUN.name, "zip"), archive(), "application/zip"));
+document.querySelector("header .status").append(all);
 
 document.querySelectorAll("[data-option]").forEach((box) => {
   box.checked = false;
@@ -14,13 +25,6 @@ document.querySelectorAll("[data-option]").forEach((box) => {
     options[box.dataset.option] = box.checked;
     redraw.forEach((again) => again());
   });
-});
-
-document.querySelectorAll("table[data-csv]").forEach((node) => {
-  const cells = (row) => [...row.cells].map((cell) => cell.innerText.trim().replaceAll("−", "-"));
-  const button = csvButton(node.dataset.csv, () => [...node.rows].map(cells));
-  button.classList.add("below");
-  node.parentElement.after(button);
 });
 
 // Theme: the system's, until the reader chooses. Storage may be closed to pages opened from a file.
