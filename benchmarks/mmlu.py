@@ -25,14 +25,14 @@ import torch
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from smoe_cli.data.tokenizer import load_tokenizer
-from smoe_cli.eval.harness import ask_harness
-from smoe_cli.eval.harness_noise import quiet
-from smoe_cli.eval.harness_tasks import harness_tasks
-from smoe_cli.eval.likelihood import BatchedScorer
-from smoe_cli.eval.locate import open_to_measure
-from smoe_cli.eval.mmlu import evaluate_mmlu
-from smoe_cli.eval.mmlu_data import MmluData, Question, load_mmlu
+from smoe_cli.eval.harness.noise import quiet
+from smoe_cli.eval.harness.run import ask_harness
+from smoe_cli.eval.harness.tasks import harness_tasks
 from smoe_cli.eval.models import OpenModel
+from smoe_cli.eval.opening.locate import open_to_measure
+from smoe_cli.eval.text.likelihood import BatchedScorer
+from smoe_cli.eval.text.mmlu import evaluate_mmlu
+from smoe_cli.eval.text.mmlu_data import MmluData, Question, load_mmlu
 from smoe_cli.recipe.models import BytesTokenizer
 
 WORDS = ("which", "of", "the", "following", "best", "describes", "what", "a", "cell", "field", "law", "state", "does", "when")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from smoe_cli.eval.alike import ABSENT
+from smoe_cli.eval.compare.alike import ABSENT
 
 if TYPE_CHECKING:
-    from smoe_cli.eval.alike import Refusal
+    from smoe_cli.eval.compare.alike import Refusal
 
 
 @click.command("compare")
@@ -30,7 +30,7 @@ def command(results: tuple[Path, ...], allow: tuple[str, ...], details: bool, js
     What was not measured alike does not get into one column: the command says what differs and ends with exit code 2.
     """
     from smoe_cli.errors import UserError
-    from smoe_cli.eval.compare import compare, is_comparison
+    from smoe_cli.eval.compare.compare import compare, is_comparison
     from smoe_cli.eval.results import write_json
     from smoe_cli.eval.targets import check_file
 

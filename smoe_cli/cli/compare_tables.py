@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from smoe_cli.eval.alike import ABSENT
-from smoe_cli.eval.columns import Column
-from smoe_cli.eval.compare import Compared
+from smoe_cli.eval.compare.alike import ABSENT
+from smoe_cli.eval.compare.columns import Column
+from smoe_cli.eval.compare.compare import Compared
 
 NARROWEST = 80
 """Characters a line: numbers are not cut where the terminal has fewer."""

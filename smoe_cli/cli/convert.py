@@ -107,7 +107,7 @@ def _plain(src: Path, dst: Path, target: str, options: Options) -> Report:
             raise UserError(f"{src}: a GGUF file becomes a plain checkpoint", "pass `--to original`")
         return dequantise(src, dst, options)
 
-    from smoe_cli.eval.locate import is_plain, model_folder
+    from smoe_cli.eval.opening.locate import is_plain, model_folder
 
     if is_plain(src):
         raise UserError(

@@ -149,12 +149,12 @@ def command(
     if model is None:
         raise UserError("which model?", "smoe eval MODEL, or --rescore FILE without one")
 
-    from smoe_cli.eval.locate import recipe_of
+    from smoe_cli.eval.opening.locate import recipe_of
 
     size = batch_size or 8
     if engine == "lm-eval":
-        from smoe_cli.eval.harness import run_harness
-        from smoe_cli.eval.harness_tasks import harness_tasks
+        from smoe_cli.eval.harness.run import run_harness
+        from smoe_cli.eval.harness.tasks import harness_tasks
 
         _refuse("--engine lm-eval", **{"--set": settings, "--during": during})
         with harness_tasks(names, data, shots) as asked:
@@ -187,7 +187,7 @@ def _measure(model: Path, dtype: str | None, output: Output, measure: Measure) -
     """Open a model, measure it, keep the results of a run in its eval/, and show them, also those before a task that fails."""
     from transformers.utils import logging
 
-    from smoe_cli.eval.locate import open_to_measure, run_directory
+    from smoe_cli.eval.opening.locate import open_to_measure, run_directory
     from smoe_cli.eval.results import free_path
     from smoe_cli.eval.run import write
     from smoe_cli.eval.targets import check_folder
@@ -234,7 +234,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 def _rescored(file: Path, names: list[str] | None, settings: Sequence[str]) -> list[Result]:
     from smoe_cli.errors import UserError
     from smoe_cli.eval.choose import check_names, parse_settings
-    from smoe_cli.eval.rescore import RESCORED, folding, rescore
+    from smoe_cli.eval.ocr.rescore import RESCORED, folding, rescore
 
     for name in names or ():
         check_names([name])

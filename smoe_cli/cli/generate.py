@@ -82,12 +82,12 @@ def command(
     A folder with a --layout that was interrupted is gone on with.
     """
     _check_options(context, image, layout, prompts, prompts_file)
-    from smoe_cli.eval.locate import model_folder, open_model
+    from smoe_cli.eval.opening.locate import model_folder, open_model
 
     folder = model_folder(model)
 
-    from smoe_cli.eval.galleries import Gallery
-    from smoe_cli.eval.generation import (
+    from smoe_cli.eval.drawing.galleries import Gallery
+    from smoe_cli.eval.drawing.generation import (
         answer_about,
         check_reads,
         draw_gallery,

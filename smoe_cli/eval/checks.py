@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from smoe_cli.eval.bits_data import load_texts
-from smoe_cli.eval.captions import captions_of
-from smoe_cli.eval.clip_score import open_clip
-from smoe_cli.eval.extractors import open_extractor
-from smoe_cli.eval.image_distance import check_torchmetrics
-from smoe_cli.eval.judge import Judge
-from smoe_cli.eval.mmlu_data import load_mmlu
-from smoe_cli.eval.multiple_choice import load_choices
-from smoe_cli.eval.ocr_data import load_ocr
+from smoe_cli.eval.drawing.captions import captions_of
+from smoe_cli.eval.drawing.clip_score import open_clip
+from smoe_cli.eval.drawing.extractors import open_extractor
+from smoe_cli.eval.drawing.image_distance import check_torchmetrics
+from smoe_cli.eval.drawing.judge import Judge
+from smoe_cli.eval.ocr.data import load_ocr
+from smoe_cli.eval.text.bits_data import load_texts
+from smoe_cli.eval.text.mmlu_data import load_mmlu
+from smoe_cli.eval.text.multiple_choice import load_choices
 from smoe_cli.recipe.measures import (
     BitsPerByte,
     ChoiceTask,

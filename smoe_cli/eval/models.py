@@ -11,11 +11,11 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.generation import check_reads, drawing_prompts
-from smoe_cli.eval.likelihood import BatchedScorer
+from smoe_cli.eval.drawing.generation import check_reads, drawing_prompts
 from smoe_cli.eval.limits import positions
+from smoe_cli.eval.opening.readers import OwnReader, PlainReader
 from smoe_cli.eval.protocols import Answerer
-from smoe_cli.eval.readers import OwnReader, PlainReader
+from smoe_cli.eval.text.likelihood import BatchedScorer
 from smoe_cli.model.inference import draw
 from smoe_cli.model.model import SymbioticModel
 from smoe_cli.recipe.models import Recipe, Sampling

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import torch
 
-from smoe_cli.eval.clip_score import run_clip_score
-from smoe_cli.eval.drawn_text import run_drawn_text
-from smoe_cli.eval.image_distance import run_image_distance
+from smoe_cli.eval.drawing.clip_score import run_clip_score
+from smoe_cli.eval.drawing.drawn_text import run_drawn_text
+from smoe_cli.eval.drawing.image_distance import run_image_distance
 from smoe_cli.eval.models import Asking, OpenModel
-from smoe_cli.eval.multiple_choice import BENCHMARKS
-from smoe_cli.eval.ocr import run_ocr, run_rendered
+from smoe_cli.eval.ocr.run import run_ocr, run_rendered
 from smoe_cli.eval.predictions import write_predictions
 from smoe_cli.eval.provenance import hash_weights, now, versions
 from smoe_cli.eval.results import Result, write_json
-from smoe_cli.eval.text import run_text
+from smoe_cli.eval.text.multiple_choice import BENCHMARKS
+from smoe_cli.eval.text.run import run_text
 from smoe_cli.recipe.measures import BitsPerByte, ClipScore, DrawnText, EvalTask, ImageDistance, Mmlu, OcrBench, RenderedOcr
 
 Progress = Callable[[str, int, int], None]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.alike import differing, fields
-from smoe_cli.eval.paired import Comparison, NotPaired, compare_paired, compare_unpaired, metrics_of, predictions_of
+from smoe_cli.eval.compare.alike import differing, fields
+from smoe_cli.eval.compare.paired import Comparison, NotPaired, compare_paired, compare_unpaired, metrics_of, predictions_of
+from smoe_cli.eval.compare.significance import Z95, wilson
 from smoe_cli.eval.predictions import Prediction
 from smoe_cli.eval.results import Metric, check_result
-from smoe_cli.eval.significance import Z95, wilson
 from smoe_cli.report.lookup import get
 from smoe_cli.report.words import whole
 

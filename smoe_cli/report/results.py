@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smoe_cli.eval.paired import Comparison
+from smoe_cli.eval.compare.paired import Comparison
 from smoe_cli.eval.results import Count, Metric
 from smoe_cli.report.evaluations import Score, change, interval
 from smoe_cli.report.figures import Figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from smoe_cli.eval.paired import Comparison
+from smoe_cli.eval.compare.paired import Comparison
 from smoe_cli.report.evaluations import Score
 from smoe_cli.report.load import Run
 from smoe_cli.report.lookup import get, mapping, mappings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from smoe_cli.eval.paired import Comparison
+from smoe_cli.eval.compare.paired import Comparison
 from smoe_cli.recipe.measures import DrawingTask
 from smoe_cli.report.evaluations import Score, change, score, title
 from smoe_cli.report.load import Run

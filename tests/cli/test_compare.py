@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from smoe_cli.cli.main import run
-from smoe_cli.eval.paired import MCNEMAR
+from smoe_cli.eval.compare.paired import MCNEMAR
+from smoe_cli.eval.compare.significance import mcnemar, paired_difference
 from smoe_cli.eval.predictions import Prediction, chosen
-from smoe_cli.eval.significance import mcnemar, paired_difference
-from tests.eval.test_compare import PROTOCOL, result, save, weighted
+from tests.eval.compare.test_compare import PROTOCOL, result, save, weighted
 from tests.eval.tiny import byte_tokenizer, tiny_qwen2_moe, write_arc
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from smoe_cli.cli.main import run
-from smoe_cli.eval.likelihood import BatchedScorer
-from smoe_cli.eval.multiple_choice import evaluate_choices, load_choices
+from smoe_cli.eval.text.likelihood import BatchedScorer
+from smoe_cli.eval.text.multiple_choice import evaluate_choices, load_choices
 from smoe_cli.recipe.measures import ArcEasy
 from tests.eval.folders import READING_ONLY, write_model, write_run
 from tests.eval.tiny import byte_tokenizer, tiny_qwen2_moe, write_arc, write_mmlu
@@ -100,7 +100,7 @@ def test_only_results_are_overwritten_and_the_model_is_not_even_loaded(
     file = tmp_path / "notes.md"
     file.write_text("# mine", encoding="utf-8")
     with monkeypatch.context() as patch:
-        patch.setattr("smoe_cli.eval.locate.open_to_measure", lambda *_: pytest.fail("loaded"))
+        patch.setattr("smoe_cli.eval.opening.locate.open_to_measure", lambda *_: pytest.fail("loaded"))
         assert evaluate(run_folder / "model", "--json", file) == 2
     assert f"{file}: exists and is not a JSON file of results" in capsys.readouterr().err
     assert file.read_text(encoding="utf-8") == "# mine"

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from smoe_cli.cli.main import run
+from tests.eval.compare.test_compare import result, save
 from tests.eval.folders import write_run
-from tests.eval.test_compare import result, save
 from tests.eval.tiny import arc_rows, byte_tokenizer, mmlu_rows, tiny_qwen2_moe
 from tests.helpers import tiny
 from tests.report import synthetic

@@ -7,9 +7,8 @@ import pytest
 from smoe_cli.errors import UserError
 from smoe_cli.eval.checks import check_tasks
 from smoe_cli.recipe.measures import ClipScore, DrawingTask, DrawnText, ImageDistance
+from tests.eval.drawing.seeing import write_clip, write_vit
 from tests.helpers import tiny
-
-from .seeing import write_clip, write_vit
 
 
 def test_tasks_that_can_be_measured(tmp_path: Path) -> None:

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.locate import open_to_measure, prepare
 from smoe_cli.eval.models import OpenModel
+from smoe_cli.eval.opening.locate import open_to_measure, prepare
 from smoe_cli.model.model import SymbioticModel
+from tests.eval.folders import build
+from tests.eval.tiny import byte_tokenizer, tiny_qwen2_moe
 from tests.families.tiny import MULTIMODAL_FAMILIES, write_checkpoint
 from tests.helpers import tiny
 from tests.model.seeing import built, picture, seeing
-
-from .folders import build
-from .tiny import byte_tokenizer, tiny_qwen2_moe
 
 REQUESTS = [((5, 6, 7, 90, 91, 92, 100), (8,)), ((9, 10), (8, 9)), ((5, 6, 17, 90, 81, 92, 100, 44, 33), (8, 77))]
 WIDE: dict[str, dict[str, Any]] = {

@@ -13,20 +13,19 @@ from smoe_cli.data.documents import Document, DocumentBuilder
 from smoe_cli.data.rendered import RenderedTextSource
 from smoe_cli.errors import UserError
 from smoe_cli.eval.models import OpenModel
+from smoe_cli.eval.ocr.rendered import write_rendered
 from smoe_cli.eval.predictions import read_predictions
 from smoe_cli.eval.provenance import hash_weights
-from smoe_cli.eval.rendered import write_rendered
 from smoe_cli.eval.run import evaluate
 from smoe_cli.model.mask import Layout
 from smoe_cli.model.model import SymbioticModel
 from smoe_cli.model.routing import Routing
 from smoe_cli.recipe.measures import ArcEasy, Mmlu, OcrBench, RenderedOcr
 from smoe_cli.recipe.nodes import VAE
+from tests.eval.folders import READING_ONLY, build
+from tests.eval.text.test_likelihood import requests
+from tests.eval.tiny import write_arc, write_mmlu
 from tests.helpers import tiny
-
-from .folders import READING_ONLY, build
-from .test_likelihood import requests
-from .tiny import write_arc, write_mmlu
 
 RENDERED = RenderedOcr(task="rendered-ocr", source="read", questions=5)
 
@@ -189,11 +188,11 @@ def test_cut_prompts_are_counted(tmp_path: Path) -> None:
 def test_questions_that_do_not_fit_are_refused_before_any_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_rendered(tiny().data.sources["read"], "read", 0, 2, tmp_path / "data")
     task = OcrBench(task="ocrbench", data=str(file))
-    monkeypatch.setattr("smoe_cli.eval.readers.OwnReader.answer", lambda *arguments: pytest.fail("asked"))
+    monkeypatch.setattr("smoe_cli.eval.opening.readers.OwnReader.answer", lambda *arguments: pytest.fail("asked"))
     # <bos> <image> 4 tokens </image>, and 128 of the answer
     with pytest.raises(UserError, match=r"row 1: 7 tokens of prompt and image and 128 of the answer do not fit .* 134 pos"):
         evaluate(OpenModel(*narrow(134)), [task])
-    monkeypatch.setattr("smoe_cli.eval.readers.OwnReader.answer", lambda self, images, questions, longest: questions)
+    monkeypatch.setattr("smoe_cli.eval.opening.readers.OwnReader.answer", lambda self, images, questions, longest: questions)
     assert len(evaluate(OpenModel(*narrow(135)), [task])[0].predictions) == 2
 
 

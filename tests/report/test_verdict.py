@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smoe_cli.eval.paired import BOOTSTRAP, MCNEMAR, NEWCOMBE, NORMAL
+from smoe_cli.eval.compare.paired import BOOTSTRAP, MCNEMAR, NEWCOMBE, NORMAL
 from smoe_cli.eval.predictions import Prediction
 from smoe_cli.eval.results import Count
 from smoe_cli.report.load import Run, Span

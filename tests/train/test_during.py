@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from smoe_cli.eval import run as eval_run
-from smoe_cli.eval.locate import open_to_measure
 from smoe_cli.eval.models import Asking
+from smoe_cli.eval.opening.locate import open_to_measure
 from smoe_cli.eval.provenance import hash_weights
 from smoe_cli.eval.results import Result
 from smoe_cli.eval.run import evaluate

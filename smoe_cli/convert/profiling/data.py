@@ -18,10 +18,10 @@ from smoe_cli.data.prose import passages
 from smoe_cli.data.sample import BadRow, Sample
 from smoe_cli.data.sources import Shuffled, Streamed, open_source
 from smoe_cli.errors import UserError
-from smoe_cli.eval.mmlu import CONTINUATIONS, prompt
-from smoe_cli.eval.mmlu_data import load_mmlu
-from smoe_cli.eval.mmlu_subjects import SUBJECTS
-from smoe_cli.eval.ocr_data import load_ocr
+from smoe_cli.eval.ocr.data import load_ocr
+from smoe_cli.eval.text.mmlu import CONTINUATIONS, prompt
+from smoe_cli.eval.text.mmlu_data import load_mmlu
+from smoe_cli.eval.text.mmlu_subjects import SUBJECTS
 from smoe_cli.recipe.models import Dataset, PythonDocs, SourceBase
 
 PROSE = "python-docs"

@@ -17,7 +17,7 @@ from smoe_cli.data.documents import Document, DocumentBuilder, shifted_timestep
 from smoe_cli.data.keys import generator
 from smoe_cli.data.sample import BadRow, Sample
 from smoe_cli.errors import UserError
-from smoe_cli.eval.locate import RECIPE_FILE, model_folder, open_model
+from smoe_cli.eval.opening.locate import RECIPE_FILE, model_folder, open_model
 from smoe_cli.model.io import open_folder
 from smoe_cli.plan.profile import OF_A_MODEL_FOLDER, Profile
 from smoe_cli.recipe.nodes import MODALITIES

@@ -12,8 +12,8 @@ from smoe_cli.convert.profiling.data import Documents, key_of, open_data
 from smoe_cli.convert.profiling.hash import BLOCK, BLOCKS, fingerprint
 from smoe_cli.data.prose import passages
 from smoe_cli.errors import UserError
-from smoe_cli.eval.mmlu import CONTINUATIONS, prompt
-from smoe_cli.eval.mmlu_data import load_mmlu
+from smoe_cli.eval.text.mmlu import CONTINUATIONS, prompt
+from smoe_cli.eval.text.mmlu_data import load_mmlu
 from tests.convert.profiling.profiles import picture, texts, write_pictures, write_texts
 from tests.eval.tiny import write_mmlu
 

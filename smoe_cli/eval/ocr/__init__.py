@@ -1,0 +1,1 @@
+"""Tasks that show an image and ask what is written in it."""

@@ -1,0 +1,1 @@
+"""Tasks on texts: log-likelihoods under a causal language model."""

@@ -1,0 +1,169 @@
+"""Multiple choice by the likelihood of each choice's own text, as lm-evaluation-harness 0.4.13 measures it, 0 shots.
+
+A model that cannot yet name a letter can still find one text likelier than another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smoe_cli.eval.predictions import Prediction, best
+from smoe_cli.eval.protocols import Request, Scorer
+from smoe_cli.eval.results import Count, Metric, Result
+from smoe_cli.eval.tables import Row
+from smoe_cli.eval.text.mmlu import encode
+from smoe_cli.eval.text.multiple_choice_data import (
+    Layout,
+    Question,
+    Questions,
+    load_questions,
+    parse_arc,
+    parse_hellaswag,
+    parse_own,
+)
+from smoe_cli.eval.text.packages import data_folder
+from smoe_cli.recipe.measures import ArcChallenge, ArcEasy, ChoiceTask, HellaSwag, MultipleChoice
+
+CHUNK = 64
+"""Questions scored between two calls of `progress`."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What sets one benchmark apart from another."""
+
+    parse: Callable[[Row], Question]
+    prompt: str
+    """The text before the answer, with `{question}`. The continuations are a space and a choice's text."""
+    source: str
+    """Whose prompt it is."""
+    layout: Layout | None = None
+    """None: a file."""
+
+
+ARC_PROMPT = "Question: {question}\nAnswer:"
+ARC_SPLITS = ("test", "validation")
+BENCHMARKS: dict[type, Benchmark] = {
+    ArcEasy: Benchmark(
+        parse_arc,
+        ARC_PROMPT,
+        "lm-evaluation-harness 0.4.13 `arc_easy`",
+        Layout("allenai/ai2_arc", ("ARC-Easy", "ai2_arc/ARC-Easy"), ARC_SPLITS),
+    ),
+    ArcChallenge: Benchmark(
+        parse_arc,
+        ARC_PROMPT,
+        "lm-evaluation-harness 0.4.13 `arc_challenge`",
+        Layout("allenai/ai2_arc", ("ARC-Challenge", "ai2_arc/ARC-Challenge"), ARC_SPLITS),
+    ),
+    HellaSwag: Benchmark(
+        parse_hellaswag,
+        "{question}",
+        "lm-evaluation-harness 0.4.13 `hellaswag`",
+        Layout("Rowan/hellaswag", ("data", "hellaswag/none", "none"), ("validation",)),
+    ),
+    MultipleChoice: Benchmark(parse_own, ARC_PROMPT, "the recipe's or the task's own"),
+}
+"""Task → the benchmark: a further one is its words in `recipe.measures` and an entry here."""
+
+
+def load_choices(task: ChoiceTask) -> tuple[Questions, Path]:
+    """The questions of a task, and the folder that its files lie in. Raises UserError as `load_questions` does."""
+    benchmark = BENCHMARKS[type(task)]
+    path = data_folder(task.data, "") if benchmark.layout else Path(task.data).expanduser()
+    split = None if isinstance(task, MultipleChoice) else task.split
+    return load_questions(path, benchmark.layout, benchmark.parse, split), path if path.is_dir() else path.parent
+
+
+def prompt_of(task: ChoiceTask) -> str:
+    """The task's prompt, with `{question}`."""
+    own = task.prompt if isinstance(task, MultipleChoice) else None
+    return own or BENCHMARKS[type(task)].prompt
+
+
+def pair(prompt: str, question: Question, choice: str) -> tuple[str, str]:
+    """Context and continuation. White space at the end of the context goes to the continuation, as the harness has it, so that
+    a token may begin with it."""
+    context = prompt.replace("{question}", question.text)
+    bare = context.rstrip()
+    return bare, f"{context[len(bare) :]} {choice}"
+
+
+def evaluate_choices(
+    scorer: Scorer,
+    tokenizer: Any,
+    task: ChoiceTask,
+    data: Questions,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Accuracy (harness: `acc`), and with log-likelihoods divided by the choices' length in characters (`acc_norm`).
+
+    `progress(done, total)` is called now and then, with questions.
+    """
+    prompt, questions = prompt_of(task), data.questions[: task.limit]
+    digest = hashlib.sha256()
+    predictions: list[Prediction] = []
+    for start in range(0, len(questions), CHUNK):
+        chunk = questions[start : start + CHUNK]
+        requests: list[Request] = []
+        for question in chunk:
+            pairs = [pair(prompt, question, choice) for choice in question.choices]
+            digest.update("".join(f"{text}\0" for one in pairs for text in one).encode())
+            requests += [encode(tokenizer, *one) for one in pairs]
+        scores = iter(scorer.log_likelihoods(requests))
+        predictions += [_judge(question, [next(scores) for _ in question.choices]) for question in chunk]
+        if progress:
+            progress(len(predictions), len(questions))
+    right = sum(one.correct is True for one in predictions)
+    normalised = sum(one.facts["acc_norm"] for one in predictions)
+    return Result(
+        task=task.task,
+        name=Path(task.data).stem if isinstance(task, MultipleChoice) else task.task,
+        metrics={
+            "acc": Metric.share(Count(right, len(questions))),
+            "acc_norm": Metric.share(Count(normalised, len(questions))),
+        },
+        predictions=tuple(predictions),
+        protocol={
+            "prompt": prompt,
+            "prompt_source": BENCHMARKS[type(task)].source,
+            "prompt_sha256": digest.hexdigest(),
+            "shots": 0,
+            "limit": task.limit,
+            "split": data.split,
+            "score": "log-likelihood of the continuation, float32 log-softmax, ties to the first",
+            "normalised": "divided by the choice's length in characters",
+            "special_tokens": "the tokenizer's default",
+            "truncation": "left",
+        },
+        warnings=tuple(_warnings(task, data)),
+    )
+
+
+def _judge(question: Question, scores: Sequence[float]) -> Prediction:
+    """scores: log-likelihoods, natural, summed over tokens. The harness divides them by Python's `len` of the choice.
+
+    The fact `acc_norm` is called like its metric, so that two models are compared by it too.
+    """
+    by_length = [score / len(choice) for score, choice in zip(scores, question.choices, strict=True)]
+    facts = {
+        "log_likelihoods": list(scores),
+        "chosen": best(scores),
+        "chosen_normalised": best(by_length),
+        "acc_norm": best(by_length) == question.answer,
+        "answer": question.answer,
+    }
+    return Prediction(question.id, correct=best(scores) == question.answer, facts=facts)
+
+
+def _warnings(task: ChoiceTask, data: Questions) -> list[str]:
+    layout, found = BENCHMARKS[type(task)].layout, []
+    if layout and data.split not in (None, layout.splits[0]):
+        found.append(f"split `{data.split}`; published numbers are of `{layout.splits[0]}`")
+    if task.limit and task.limit < len(data.questions):
+        found.append(f"only the first {task.limit} question(s)")
+    return found
