@@ -29,9 +29,9 @@ check:
     smoe validate recipes/*.yaml recipes/*/*.yaml
     pytest
 
-# side-by-side timings; the last line of each is a ratio
-bench *args:
-    python benchmarks/step.py {{args}}
+# side-by-side timings; the last line of each is a ratio: `just bench step`, `just bench convert`, `just bench mmlu`
+bench name="step" *args:
+    python benchmarks/{{name}}.py {{args}}
 
 # regenerate schemas/recipe.schema.json
 schema:

@@ -71,6 +71,9 @@ def _remedy(refusals: Sequence[Refusal]) -> str:
     hints: dict[str, dict[str, None]] = {}
     for refusal in refusals:
         of_model = hints.setdefault(refusal.models[1], {})
+        if '"rescored"' in refusal.fields.get("protocol.engine", ()):
+            of_model["as the other was: both with a model, or both with --rescore"] = None
+            continue
         for name, (wanted, _) in refusal.fields.items():
             if name in OPTIONS:
                 option = OPTIONS[name]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -52,7 +53,7 @@ def _values(found: Compared, columns: list[Column]) -> Table:
     grid = Table(show_edge=False, pad_edge=False)
     grid.add_column("")
     for column in columns:
-        grid.add_column(f"{column.title}\n{_metric(column)}", justify="right", overflow="fold")
+        grid.add_column(escape(f"{column.title}\n{_metric(column)}"), justify="right", overflow="fold")
     for model in found.paths:
         grid.add_row(model, *(_cell(column, model) for column in columns))
     return grid
@@ -86,7 +87,7 @@ def _differences(columns: list[Column]) -> Table:
             only = f"{column.baseline} {one.discordant[0]}, {model} {one.discordant[1]}" if one.discordant else ""
             how = one.method.partition(":")[0] if one.method else ""
             grid.add_row(
-                f"{column.title} {_metric(column)}",
+                escape(f"{column.title} {_metric(column)}"),
                 f"{model} − {column.baseline}",
                 Text(f"{one.value:{digits}}{interval}"),
                 _p(one.p),
@@ -126,7 +127,7 @@ def _missing(found: Compared) -> Iterator[str]:
     shared = {column.name for column in found.columns}
     for model, row in found.alone:
         other = " in another way too" if row["name"] in shared else ""
-        yield f"{row['name']}: only {model} was measured{other}"
+        yield f"{row['name']}: only {model} was measured{other}: {row['file']}"
 
 
 def _by_model(values: Mapping[str, Any], models: Iterable[str]) -> str:

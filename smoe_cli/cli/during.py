@@ -38,8 +38,8 @@ def train_during(path: Path, steps: str, tasks: Sequence[EvalTask] | None = None
     if batch_size is not None:
         overrides.append(f"evaluation.batch_size={batch_size}")
     loaded, plan = load_and_compile(recipe_file(path), overrides)
-    run = path if path.is_dir() else None
-    if run is not None:
+    run = path if path.is_dir() else Path("runs") / loaded.recipe.name
+    if (run / "recipe.resolved.yaml").is_file():
         from smoe_cli.train.checkpoint import newest_step
         from smoe_cli.train.measure import missed
 
@@ -48,5 +48,6 @@ def train_during(path: Path, steps: str, tasks: Sequence[EvalTask] | None = None
             raise UserError(
                 f"{run}: the run is past step {steps}", f"measure a checkpoint that is kept: smoe eval {run}/checkpoints/step-…"
             )
+    if path.is_dir():
         loaded = replace(loaded, text=(run / "recipe.yaml").read_text(encoding="utf-8"))  # stays as its author wrote it
     return start(loaded, plan, run, "auto", lambda folder: ["smoe", "eval", str(folder), "--during", steps])

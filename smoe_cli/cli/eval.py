@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from smoe_cli.cli.eval_output import Output
     from smoe_cli.eval.models import OpenModel
     from smoe_cli.eval.results import Result
 
@@ -21,65 +22,13 @@ if TYPE_CHECKING:
     """Measures an open model, telling how far it is, and each result as soon as it is there."""
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where results go."""
+EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
 
-    details: bool
-    predictions: str | None
-    json: str | None
 
-    def check(self) -> None:
-        """Raise UserError, before anything is loaded, where results could not be written or would not be shown."""
-        from smoe_cli.errors import UserError
-        from smoe_cli.eval.predictions import is_predictions
-        from smoe_cli.eval.results import is_results
-        from smoe_cli.eval.targets import check_file
-
-        if self.details and self.json == "-":
-            raise UserError("--details: no effect with `--json -`, which prints every detail")
-        if self.json not in (None, "-"):
-            check_file(Path(str(self.json)), is_results, "a JSON file of results")
-        if self.predictions is not None:
-            check_file(Path(self.predictions), is_predictions, "a file of predictions")
-
-    def check_tasks(self, names: Sequence[str]) -> None:
-        """Raise UserError when several tasks have one name, by which a line of predictions says whose it is."""
-        from smoe_cli.errors import UserError
-
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if self.predictions is not None and twice:
-            raise UserError(
-                f"--predictions: the recipe has several tasks `{twice}`, whose answers one file cannot tell apart",
-                "leave --predictions out: the eval/ of a run keeps a file for each",
-            )
-
-    def write(self, results: Sequence[Result]) -> None:
-        """Predictions and JSON where they were asked for, and a table unless JSON goes to the terminal."""
-        from rich.console import Console
-
-        from smoe_cli.eval.predictions import write_predictions
-        from smoe_cli.eval.results import table, write_json
-
-        if self.predictions is not None:
-            write_predictions(Path(self.predictions), {result.task: result.predictions for result in results})
-            results = [replace(result, predictions_file=self._beside()) for result in results]
-        objects = [result.to_dict() for result in results]
-        if self.json == "-":
-            click.echo(json.dumps(objects, indent=2, ensure_ascii=False))
-            return
-        if self.json:
-            write_json(Path(self.json), objects)
-        console = Console(highlight=False)
-        console.print(table(results, self.details))
-        for result in results:
-            for warning in result.warnings:
-                console.print(f"{result.name}: {warning}", style="yellow", markup=False, soft_wrap=True)
-
-    def _beside(self) -> str:
-        """The file of predictions as a result names it: relative to the file of the result, where there is one."""
-        file = Path(str(self.predictions)).absolute()
-        return str(file) if self.json in (None, "-") else os.path.relpath(file, Path(str(self.json)).absolute().parent)
+def _home(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
+    """`~` as the home folder, which shells leave alone in `--json=~/x.json`."""
+    return None if path is None else os.path.expanduser(path)
 
 
 @click.command("eval")
@@ -99,11 +48,17 @@ class Output:
     help="lm-eval: any task of lm-evaluation-harness, by its own code.",
 )
 @click.option("--during", metavar="STEPS", help="Train MODEL, a recipe or an unfinished run, and measure it after these steps.")
-@click.option("--rescore", metavar="FILE", help="Score predictions again, without a model.")
+@click.option("--rescore", metavar="FILE", callback=_home, help="Score predictions again, without a model.")
 @click.option("--details", is_flag=True, help="Also show MMLU's subjects and OCRBench's question types.")
-@click.option("--predictions", metavar="FILE", help="Write what was answered to each question, one JSON line each.")
 @click.option(
-    "--json", "json_path", metavar="PATH", help="Write a JSON list of the results; `-` prints it instead of the table."
+    "--predictions", metavar="FILE", callback=_home, help="Write what was answered to each question, one JSON line each."
+)
+@click.option(
+    "--json",
+    "json_path",
+    metavar="PATH",
+    callback=_home,
+    help="Write a JSON list of the results; `-` prints it instead of the table.",
 )
 def command(
     model: Path | None,
@@ -132,19 +87,23 @@ def command(
     smoe eval recipes/quickstart.yaml --during 500,1000
     smoe eval --rescore answers.jsonl --tasks ocrbench
 
-    Of a run directory the results are also kept in its eval/. Published MMLU numbers have 5 shots.
+    Of a run and its checkpoints the results are also kept in its eval/. Published MMLU numbers have 5 shots.
     """
+    from smoe_cli.cli.eval_output import Output
     from smoe_cli.errors import UserError
-    from smoe_cli.eval.choose import choose, parse_tasks
+    from smoe_cli.eval.choose import check_names, choose, parse_tasks
 
     output = Output(details, predictions, json_path)
-    output.check()
+    output.check(rescore)
     names = None if tasks is None else parse_tasks(tasks)
     running = {"--batch-size": batch_size, "--dtype": dtype}
     asking = {"--data": data, "--shots": shots, "--limit": limit}
     if rescore is not None:
-        _refuse("--rescore", **{"MODEL": model, "--during": during}, **asking, **running)
-        output.write(_rescored(Path(rescore), names, settings))
+        other = None if engine == "native" else engine
+        _refuse("--rescore", **{"MODEL": model, "--during": during, "--engine": other}, **asking, **running)
+        scored = _rescored(Path(rescore), names, settings)
+        output.save(scored)
+        output.show(scored)
         return
     if model is None:
         raise UserError("which model?", "smoe eval MODEL, or --rescore FILE without one")
@@ -171,12 +130,14 @@ def command(
         train_during(model, during, tasks_of if named else None, batch_size)
         return
 
-    from smoe_cli.eval.checks import check_tasks
-    from smoe_cli.eval.run import evaluate
-
+    check_names(names or ())  # before a model of the hub is downloaded
     recipe = recipe_of(model)
     chosen = choose(recipe, names, data, shots, limit, settings)
     output.check_tasks([task.task for task in chosen])
+
+    from smoe_cli.eval.checks import check_tasks  # imports torch: what is wrong before this is said at once
+    from smoe_cli.eval.run import evaluate
+
     check_tasks(chosen, recipe)
     _measure(
         model, dtype, output, lambda opened, tell, done: evaluate(opened, chosen, batch_size=size, progress=tell, done=done)
@@ -184,7 +145,8 @@ def command(
 
 
 def _measure(model: Path, dtype: str | None, output: Output, measure: Measure) -> None:
-    """Open a model, measure it, keep the results of a run in its eval/, and show them, also those before a task that fails."""
+    """Open a model, measure it, keep each result as soon as it is there, of a run in its eval/ too, and show them: also those
+    before a task that fails."""
     from transformers.utils import logging
 
     from smoe_cli.eval.opening.locate import open_to_measure, run_directory
@@ -200,33 +162,51 @@ def _measure(model: Path, dtype: str | None, output: Output, measure: Measure) -
     results: list[Result] = []
 
     def done(result: Result) -> None:
+        step = result.model.get("step")  # of a checkpoint
+        result = replace(result, step=step)
         results.append(result)
         if run:
-            write(result, path := free_path(run / "eval" / f"{result.task}.json"))
+            name = result.task if step is None else f"step-{step:08d}-{result.task}"
+            kept = write(result, path := free_path(run / "eval" / f"{name}.json"))
             click.echo(f"wrote {path}", err=True)
+            if kept.predictions_file:
+                results[-1] = replace(result, predictions_file=str(path.parent / kept.predictions_file))
+        output.save(results)
 
     try:
         with _progress() as tell:
             measure(opened, tell, done)
     finally:
         if results:
-            output.write(results)
+            output.show(results)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each task, on a terminal: told (task, questions done, questions in all)."""
+    """A bar for each task, or a line now and then where there is no terminal: told (task, questions done, questions in all)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    if not sys.stderr.isatty():
+        last = time.monotonic()
+
+        def line(task: str, done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= EVERY:
+                last = time.monotonic()
+                click.echo(f"{task}: {done:,}/{total:,}", err=True)
+
+        yield line
+        return
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         bars = {}
 
         def tell(task: str, done: int, total: int) -> None:
             if task not in bars:
-                bars[task] = bar.add_task(task, total=total)
-            bar.update(bars[task], completed=done)
+                bars[task] = bar.add_task(task)
+            bar.update(bars[task], completed=done, total=total)
 
         yield tell
 

@@ -89,6 +89,7 @@ def command(
     from smoe_cli.eval.drawing.galleries import Gallery
     from smoe_cli.eval.drawing.generation import (
         answer_about,
+        check_draws,
         check_reads,
         draw_gallery,
         draw_to_files,
@@ -107,7 +108,8 @@ def command(
         for reply in answer_about(*open_model(folder), picture, prompts or ("",), max_new_tokens):
             click.echo(reply)
         return
-    captions = drawing_prompts(recipe, ["any"] if layout else prompts)
+    check_draws(recipe)
+    captions = () if layout else drawing_prompts(recipe, prompts)
     sampling = _sampling(recipe.training.sampling, steps, guidance, shift)
     check_folder(out)
     weights = stored_weights(folder)

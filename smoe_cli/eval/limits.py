@@ -36,15 +36,21 @@ def check_answers_fit(
 ) -> None:
     """Raise UserError naming the first question that is no Unicode or, with image and longest answer, has too many tokens."""
     builder = DocumentBuilder(model.recipe, model.plan, tokenizer)
+    for question in questions:
+        check_answer_fits(model, builder, question, max_new_tokens)
+
+
+def check_answer_fits(model: SymbioticModel, builder: DocumentBuilder, question: Named, max_new_tokens: int) -> None:
+    """The same of one question, by the model's builder."""
+    name, text = question
     height, width = builder.vit_size
-    blank = Image.new("RGB", (width, height))  # every image has the same number of tokens
-    for name, question in questions:
-        try:
-            prompt = len(builder.to_answer(blank, question))
-        except BadRow as error:
-            raise UserError(f"{name}: {error.detail}") from None
-        parts = f"{prompt} tokens of prompt and image and {max_new_tokens} of the answer"
-        _check(model, name, prompt + max_new_tokens, parts, "shorten the question, or allow a shorter answer")
+    try:
+        # whatever the image: each has the same number of tokens
+        prompt = len(builder.to_answer(Image.new("RGB", (width, height)), text))
+    except BadRow as error:
+        raise UserError(f"{name}: {error.detail}") from None
+    parts = f"{prompt} tokens of prompt and image and {max_new_tokens} of the answer"
+    _check(model, name, prompt + max_new_tokens, parts, "shorten the question, or allow a shorter answer")
 
 
 def check_drawings_fit(model: SymbioticModel, tokenizer: PreTrainedTokenizerFast, captions: Iterable[Named]) -> None:

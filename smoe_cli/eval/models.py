@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.drawing.generation import check_reads, drawing_prompts
+from smoe_cli.eval.drawing.generation import check_draws, check_reads
 from smoe_cli.eval.limits import positions
 from smoe_cli.eval.opening.readers import OwnReader, PlainReader
 from smoe_cli.eval.protocols import Answerer
@@ -69,7 +69,7 @@ class OpenModel:
         """It as something that draws. Raises UserError, naming the task, when it cannot."""
         if not isinstance(self.model, SymbioticModel):
             raise UserError(f"task `{task}` asks for drawings, which a plain model of transformers does not make")
-        drawing_prompts(self.model.recipe, ["any"])
+        check_draws(self.model.recipe)
         return Drawer(self.model, self.tokenizer)
 
     def circumstances(self, batch_size: int) -> dict[str, Any]:

@@ -4,6 +4,8 @@ questions and answers can be scored again without the model."""
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +53,7 @@ def chosen(id: str, log_likelihoods: Sequence[float], answer: int) -> Prediction
 
 def is_predictions(text: str) -> bool:
     """Whether a file with this text may be one that `write_predictions` wrote, by its beginning."""
-    return text.startswith('{"task": ')
+    return re.match(r'\{"task": "[^"]*", "id": "', text) is not None
 
 
 def write_predictions(path: Path, answers: Mapping[str, Sequence[Prediction]]) -> None:
@@ -69,16 +71,16 @@ def read_predictions(path: Path) -> dict[str, list[Prediction]]:
     """What `write_predictions` wrote. Raises UserError naming the line that it did not write."""
     found: dict[str, list[Prediction]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # no `splitlines`: texts may hold U+2028
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", "`smoe eval … --predictions FILE` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}", "copy it again, or measure again") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
         try:
             task, prediction = _parse(line)
             found.setdefault(task, []).append(prediction)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{path}:{number}: not a line that `smoe eval --predictions` writes ({error})",
                 "copy it again, or measure again",
@@ -88,13 +90,19 @@ def read_predictions(path: Path) -> dict[str, list[Prediction]]:
     return found
 
 
+def refuse_constant(name: str) -> float:
+    """For `json.loads`: NaN and Infinity are no JSON, and never written. Raises ValueError."""
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _parse(line: str) -> tuple[str, Prediction]:
-    value = json.loads(line)
+    value = json.loads(line, parse_constant=refuse_constant)
     facts = {key: value[key] for key in value if key not in OWN}
     if "value" in value:
-        return str(value["task"]), Prediction(
-            str(value["id"]), value=float(value["value"]), weight=float(value["weight"]), facts=facts
-        )
+        own, weight = float(value["value"]), float(value["weight"])
+        if not (math.isfinite(own) and math.isfinite(weight)):
+            raise ValueError(f"`value` is {own}, `weight` {weight}")
+        return str(value["task"]), Prediction(str(value["id"]), value=own, weight=weight, facts=facts)
     if not isinstance(value["correct"], bool):
         raise ValueError(f"`correct` is {value['correct']!r}")
     return str(value["task"]), Prediction(str(value["id"]), correct=value["correct"], facts=facts)

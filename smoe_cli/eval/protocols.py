@@ -19,6 +19,10 @@ class Answerer(Protocol):
         """What becomes of an image before the model sees it, as JSON: scores depend on it."""
         ...
 
+    def check(self, name: str, image: Image.Image, question: str, max_new_tokens: int) -> None:
+        """Raise UserError, calling the question `name`, when it cannot be asked, or its longest answer does not fit."""
+        ...
+
     def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
         """Greedy answers, one for each (image, question), of at most `max_new_tokens` tokens, without special tokens."""
         ...

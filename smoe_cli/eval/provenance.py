@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -35,6 +36,17 @@ def hash_files(files: Iterable[Path], root: Path) -> dict[str, Any]:
         name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
         digest.update(f"{name}\0{sha256(file)}\n".encode())
     return {"sha256": digest.hexdigest(), "files": len(unique)}
+
+
+def hash_asked(questions: Iterable[Any]) -> dict[str, Any]:
+    """One SHA-256 over questions with their answers, as JSON writes them, in order, wherever they were read; and how many."""
+    rows = [json.dumps(question, ensure_ascii=False) for question in questions]
+    return {"sha256": hashlib.sha256("\n".join(rows).encode()).hexdigest(), "questions": len(rows)}
+
+
+def effective(limit: int | None, total: int) -> int | None:
+    """`limit` if it leaves any of `total` questions out, else None: then it changes nothing."""
+    return limit if limit is not None and limit < total else None
 
 
 def hash_weights(model: torch.nn.Module) -> str:

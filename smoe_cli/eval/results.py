@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.predictions import Prediction
+from smoe_cli.eval.predictions import Prediction, refuse_constant
 from smoe_cli.eval.targets import writing
 from smoe_cli.files import write_atomically
 
@@ -142,10 +143,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     Raises UserError when it cannot be read, holds something else, or was written by a newer version.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", "`smoe eval … --json FILE` writes one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON: {error}", "name a file of `smoe eval --json`") from None
     rows = value if isinstance(value, list) else [value]
     for row in rows:
@@ -182,8 +183,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def is_results(text: str) -> bool:
-    """Whether a file with this text may be one that `write_json` wrote: a JSON object or list, by its first character."""
-    return text.lstrip()[:1] in ("[", "{")
+    """Whether a file with this text may hold results, by its beginning: other JSON, such as a model's config, is not ours."""
+    return re.match(r'\s*(\[\s*\]\s*$|\[?\s*\{\s*"format": *\d+,\s*"task":)', text) is not None
 
 
 def free_path(path: Path) -> Path:
@@ -197,6 +198,7 @@ def free_path(path: Path) -> Path:
 
 def table(results: Sequence[Result], details: bool = False) -> Table:
     """A terminal table: one line a metric, then the task's groups (and with `details` the subgroups), with counts."""
+    from rich.markup import escape
     from rich.table import Table
 
     grid = Table(title=None, show_edge=False, pad_edge=False)
@@ -208,7 +210,7 @@ def table(results: Sequence[Result], details: bool = False) -> Table:
     def line(task: str, name: str, metric: Metric, style: str = "", asked: int = 0) -> None:
         error = "" if metric.standard_error is None else f"{metric.standard_error:.3f}"
         count = f"{metric.count.correct}/{metric.count.total}" if metric.count else f"n = {asked}" if asked else ""
-        grid.add_row(task, name, f"{metric.value:.3f}", error, count, style=style)
+        grid.add_row(escape(task), escape(name), f"{metric.value:.3f}", error, count, style=style)
 
     for result in results:
         for index, (name, metric) in enumerate(result.metrics.items()):

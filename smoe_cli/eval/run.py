@@ -20,7 +20,17 @@ from smoe_cli.eval.provenance import hash_weights, now, versions
 from smoe_cli.eval.results import Result, write_json
 from smoe_cli.eval.text.multiple_choice import BENCHMARKS
 from smoe_cli.eval.text.run import run_text
-from smoe_cli.recipe.measures import BitsPerByte, ClipScore, DrawnText, EvalTask, ImageDistance, Mmlu, OcrBench, RenderedOcr
+from smoe_cli.recipe.measures import (
+    BitsPerByte,
+    ClipScore,
+    DrawingTask,
+    DrawnText,
+    EvalTask,
+    ImageDistance,
+    Mmlu,
+    OcrBench,
+    RenderedOcr,
+)
 
 Progress = Callable[[str, int, int], None]
 """Called with (task, questions done, questions in all)."""
@@ -60,6 +70,7 @@ def evaluate(
     questions; None writes nothing. standing: names of such files that are there already, whose tasks are left out. The model's
     mode is left as it was. Raises UserError on bad data and on a model without what a task needs.
     """
+    check_able(opened, tasks)
     results: list[Result] = []
     weights = hash_weights(opened.model) if tasks else None
     with evaluating(opened.model):
@@ -69,21 +80,36 @@ def evaluate(
             start = time.monotonic()
             tell = (lambda done, total, task=task: progress(task.task, done, total)) if progress else None
             found = RUNNERS[type(task)](Asking(opened, batch_size, out_dir, tell, Path(name).stem), task)
-            result = dataclasses.replace(
-                found,
-                protocol={**NEUTRAL, **found.protocol, "dtype": _dtype(opened)},
-                circumstances={**opened.circumstances(batch_size), **found.circumstances},
-                model={**opened.identity, "sha256": weights},
-                versions={**versions(), **found.versions},
-                phase=phase,
-                step=step,
-                time=now(),
-                seconds=time.monotonic() - start,
-            )
+            result = dataclasses.replace(signed(found, opened, weights, batch_size, start), phase=phase, step=step)
             results.append(result if out_dir is None else write(result, out_dir / name))
             if done:
                 done(results[-1])
     return results
+
+
+def check_able(opened: OpenModel, tasks: Sequence[EvalTask]) -> None:
+    """Raise UserError, before any task is measured, when the model does not see or does not draw what one of them asks."""
+    for task in tasks:
+        if isinstance(task, OcrBench | RenderedOcr):
+            opened.reader(task.task)
+        elif isinstance(task, DrawingTask):
+            opened.drawer(task.task)
+
+
+def signed(found: Result, opened: OpenModel, weights: str | None, batch_size: int, start: float) -> Result:
+    """A task's result with what every result says: precision, circumstances, model, versions, time.
+
+    weights: `hash_weights` of the model. start: by `time.monotonic`.
+    """
+    return dataclasses.replace(
+        found,
+        protocol={**NEUTRAL, **found.protocol, "dtype": str(next(opened.model.parameters()).dtype).removeprefix("torch.")},
+        circumstances={**opened.circumstances(batch_size), **found.circumstances},
+        model={**opened.identity, "sha256": weights},
+        versions={**versions(), **found.versions},
+        time=now(),
+        seconds=time.monotonic() - start,
+    )
 
 
 def write(result: Result, path: Path) -> Result:
@@ -106,10 +132,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def _dtype(opened: OpenModel) -> str:
-    return str(next(opened.model.parameters()).dtype).removeprefix("torch.")
 
 
 def file_names(prefix: str, tasks: Sequence[EvalTask]) -> list[str]:

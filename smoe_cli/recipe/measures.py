@@ -18,6 +18,8 @@ class RenderedOcr(Node):
     """A `rendered-text` source with task `mmu`; its held-out strings are drawn."""
     questions: Positive = 200
     """How many."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """What the drawings are made from: not the recipe's seed, so that runs of several seeds answer the same questions."""
 
 
 class OcrBench(Node):
@@ -112,7 +114,7 @@ class BitsPerByte(Node):
     source: str | None = None
     """A `python-docs` source with `split: train`; its held-out passages are measured. Either this or `data`."""
     data: str | None = None
-    """A table (.jsonl, .json, .csv, .parquet), or a folder of such files, with the texts to measure."""
+    """A table (.jsonl, .json, .csv, .parquet) with the texts to measure."""
     column: str = "text"
     """With `data`: the column of texts."""
     window: Positive | None = None
@@ -131,7 +133,7 @@ class Drawing(Node):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Drawing i is made from the noise of seed + i; the held-out pictures of a source are made from it, too."""
     keep: Annotated[int, Field(ge=0)] = 100
-    """First drawings that are kept as files beside the results of a run."""
+    """When measured in a training: first drawings that are kept, as files beside its results."""
 
 
 class DrawnText(Drawing):

@@ -21,7 +21,8 @@ def data(run: Run) -> Html:
         drawn, skipped = get(report, "drawn"), get(report, "skipped")
         offered = (number(drawn) or 0) + (number(skipped) or 0)
         reasons = sorted(mapping(report, "reasons").items(), key=lambda item: -(number(item[1]) or 0))
-        listed = join((join([whole_number(n), f" × {clip(str(reason), 160)}"]) for reason, n in reasons[:20]), "; ")
+        named = [(clip(str(reason), 160), n) for reason, n in reasons[:20]]
+        listed = join((join([whole_number(n, reason), f" × {reason}"]) for reason, n in named), "; ")
         task = get(run.recipe, "data", "sources", name, "task")
         rows.append(
             [

@@ -72,7 +72,7 @@ def score(row: Row, phase: str, end: int | None) -> Score:
     """A result as read. phase: its name, or empty; end: the step at which that phase ends."""
     step = whole(row.get("step"))
     inside = step is not None and end is not None and step < end
-    when = f"step {step:,}" if step is not None and (inside or not phase) else phase or "the final model"
+    when = f"step {step:,}" if step is not None and (inside or not phase) else phase or "final model"
     return Score(when, step, metrics_of(row, str(row.get("file"))), row)
 
 

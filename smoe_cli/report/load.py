@@ -158,8 +158,9 @@ def _yaml(path: Path, text: str, notes: list[str]) -> Row:
 
 
 def _object(path: Path, notes: list[str]) -> Row:
+    noted = len(notes)
     text = _text(path, notes)
-    if not text:
+    if len(notes) > noted:
         return {}
     try:
         value = _json(text)

@@ -95,16 +95,23 @@ def embedded(value: Any) -> str:
 
 
 def _drawn(run: Run, figures: Figures, frames: dict[str, Any] | None) -> dict[str, Any]:
-    phases = [{"name": span.name, "start": span.start, "steps": span.steps} for span in run.phases]
+    # Of a run that was stopped early at least half of a chart is curve.
+    end = min(run.total_steps, 2 * run.last_step) if run.last_step else run.total_steps
+    draws = drawing_start(run)
+    phases = [
+        {"name": span.name, "start": span.start, "steps": min(span.steps, end - span.start)}
+        for span in run.phases
+        if span.start < end
+    ]
     experts = {
         str(group.get("name")): [[whole(i) for i in layer] for layer in listing(group, "experts") if isinstance(layer, list)]
         for group in mappings(run.plan, "groups")
     }
     return {
         "name": run.name,
-        "total": run.total_steps,
+        "end": end,
         "last": run.last_step,
-        "draws": drawing_start(run),
+        "draws": draws if draws is not None and draws < end else None,
         "phases": phases,
         "sets": figures.sets,
         "charts": figures.charts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from smoe_cli.report.lookup import listing, mapping
 from smoe_cli.report.markup import Html, el, join, missing, table
 from smoe_cli.report.scores import charts
 from smoe_cli.report.spread import spread
-from smoe_cli.report.values import NONE, fraction, measured, share, span, value, whole_number
+from smoe_cli.report.values import NONE, estimate, fraction, measured, share, span, value, whole_number
 from smoe_cli.report.verdict import histories
 from smoe_cli.report.words import number, points, signed, whole
 
@@ -23,6 +24,8 @@ FINE = 8
 """Most groups that are shown without folding."""
 ROWS = 60
 """Most results of a task in its tables; curves hold all of them."""
+HASH = re.compile(r"[0-9a-f]{40,}")
+"""What is shown by its beginning; the CSV files hold all of it."""
 
 
 def results(run: Run, figures: Figures, most: int = ROWS) -> Html:
@@ -38,7 +41,7 @@ def results(run: Run, figures: Figures, most: int = ROWS) -> Html:
         drawn, kept = charts(run, figures, name, scores), spread(scores, most)
         told = f"The tables hold {len(kept)} of {len(scores)} results, evenly spread; the run's eval folder has all."
         thinned = el("p", told, class_="note") if len(kept) < len(scores) else ""
-        body = [el("h3", name), drawn, _warnings(scores), thinned, _over_time(name, kept), _groups(name, spread(scores, 6))]
+        body = [el("h3", name), drawn, warnings(scores), thinned, _over_time(name, kept), _groups(name, spread(scores, 6))]
         parts.append(el("section", *body, _protocol(name, kept)))
     return join(parts)
 
@@ -57,14 +60,18 @@ def bar(metric: Metric) -> Html:
 
 
 def shown(metric: Metric, key: str | None = None) -> Html:
-    """The value of a metric: per cent of a share, else four digits."""
-    return share(metric.value, key) if metric.count else measured(metric.value, key)
+    """The value of a metric: per cent of a share, else the digits that its standard error leaves."""
+    return _write(metric, metric.value, key)
 
 
 def bounds(metric: Metric) -> Html:
     """Its 95 % interval."""
-    found, write = interval(metric), share if metric.count else measured
-    return span(write(found[0], "low"), write(found[1], "high")) if found else NONE
+    found = interval(metric)
+    return span(_write(metric, found[0], "low"), _write(metric, found[1], "high")) if found else NONE
+
+
+def _write(metric: Metric, raw: float | None, key: str | None) -> Html:
+    return share(raw, key) if metric.count else estimate(raw, metric.standard_error, key)
 
 
 def difference(metric: Metric, found: Comparison) -> Html:
@@ -93,7 +100,7 @@ def _over_time(name: str, scores: Sequence[Score]) -> Html:
         row: list[object] = [score.when, whole_number(score.step), *(_full(found) if found else [NONE] * 4)]
         moved: object = NONE
         if before is not None and (obstacle := score.obstacle(before)):
-            moved = f"– ({obstacle})"
+            moved = el("span", f"– ({obstacle})", class_="why")
         elif before is not None and found:
             compared = change(before, score)
             moved = difference(found, compared)
@@ -110,7 +117,7 @@ def _over_time(name: str, scores: Sequence[Score]) -> Html:
 
 
 def _full(metric: Metric) -> list[object]:
-    middle = [fraction(metric.count), bar(metric)] if metric.count else [measured(metric.standard_error)]
+    middle = [fraction(metric.count), bar(metric)] if metric.count else [_write(metric, metric.standard_error, None)]
     return [shown(metric), *middle, bounds(metric)]
 
 
@@ -119,9 +126,8 @@ def _other(metric: Metric | None) -> Html:
         return NONE
     if metric.count:
         return join([share(metric.value, "share"), " ", fraction(metric.count)])
-    if metric.standard_error is None:
-        return measured(metric.value)
-    return join([measured(metric.value, "value"), " ± ", measured(metric.standard_error, "standard error")])
+    error = [" ± ", _write(metric, metric.standard_error, "standard error")] if metric.standard_error is not None else []
+    return join([_write(metric, metric.value, "value"), *error])
 
 
 def _find(scores: Sequence[Score], name: str) -> Metric:
@@ -156,16 +162,17 @@ def _pair(counts: Row) -> Html:
     return join([fraction(count), " (", share(count.share, "share"), ")"])
 
 
-def _warnings(scores: Sequence[Score]) -> Html:
-    warnings = dict.fromkeys(str(warning) for score in scores for warning in listing(score.row, "warnings"))
-    return el("ul", *(el("li", warning) for warning in warnings), class_="warnings") if warnings else Html("")
+def warnings(scores: Sequence[Score]) -> Html:
+    """What the results themselves say against being taken at face value, such as a test set of which only a part was asked."""
+    found = dict.fromkeys(str(warning) for score in scores for warning in listing(score.row, "warnings"))
+    return el("ul", *(el("li", warning) for warning in found), class_="warnings") if found else Html("")
 
 
 def _protocol(name: str, scores: Sequence[Score]) -> Html:
     """How it was measured: what all results have in common, and for each result what differs."""
     flat = [_flat(score) for score in scores]
     keys = list(dict.fromkeys(key for facts in flat for key in facts))
-    same = [key for key in keys if len({_written(facts.get(key)) for facts in flat}) == 1]
+    same = [key for key in keys if len({str(facts.get(key)) for facts in flat}) == 1]
     common = table(f"{name} protocol", ["what", "value"], [[key, _cell(flat[0].get(key))] for key in same])
     differ = [key for key in keys if key not in same]
     if not differ:
@@ -198,11 +205,9 @@ def _leaves(found: Row) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _written(found: object) -> str:
-    return str(found)
-
-
 def _cell(found: object) -> object:
     if number(found) is not None:
         return whole_number(found) if isinstance(found, int) else measured(found)
+    if isinstance(found, str) and HASH.fullmatch(found):
+        return value(found, f"{found[:12]}…")
     return "–" if found is None else str(found)

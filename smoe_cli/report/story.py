@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smoe_cli.report.load import Run
+from smoe_cli.report.load import Run, Span
 from smoe_cli.report.lookup import get, listing, mapping, mappings
 from smoe_cli.report.markup import Html, el, join, text
 from smoe_cli.report.values import measured, rounded, value, whole_number
@@ -127,7 +127,9 @@ def _training(run: Run) -> Html:
         sources = list(mapping(recipes, index, "mixture"))
         sources.sort(key=lambda name: name not in drawing)
         listed = ", ".join(f"{name} (drawing)" if name in drawing else name for name in sources)
-        about = [whole_number(span.steps, f"steps of {span.name}"), " steps", f" on {listed}" if listed else ""]
+        done = _done(run, span)
+        reached = [whole_number(done, f"steps done of {span.name}"), " of "] if done < span.steps else []
+        about = [*reached, whole_number(span.steps, f"steps of {span.name}"), " steps", f" on {listed}" if listed else ""]
         told.append(join([el("b", span.name), " for ", *about]))
     if not told:
         return Html("")
@@ -146,9 +148,13 @@ def tokens(run: Run) -> int:
     """Tokens up to the last step that left a trace."""
     total = 0
     for span, phase in zip(run.phases, mappings(run.plan, "phases"), strict=False):
-        done = span.steps if run.finished else min(max(run.last_step - span.start, 0), span.steps)
-        total += done * int(number(phase.get("tokens_per_step")) or 0)
+        total += _done(run, span) * int(number(phase.get("tokens_per_step")) or 0)
     return total
+
+
+def _done(run: Run, span: Span) -> int:
+    """Steps of a phase up to the last one that left a trace."""
+    return span.steps if run.finished else min(max(run.last_step - span.start, 0), span.steps)
 
 
 def _protected(run: Run) -> Html:
@@ -167,7 +173,8 @@ def _protected(run: Run) -> Html:
             told.append(([name], how))
     if not mappings(run.plan, "phases"):
         return Html("")
-    protected = [join(["in ", _listed(names), " ", how]) for names, how in told if how]
+    kept = [(names, how) for names, how in told if how]
+    protected = [join(["in " if i else "In ", _listed(names), " ", how]) for i, (names, how) in enumerate(kept)]
     if not protected:
         return text("Nothing: all roles are trained in every phase, and no gradient is shielded.")
     return join([join(protected, "; "), "."])

@@ -10,7 +10,7 @@ from smoe_cli.report.evaluations import Score
 from smoe_cli.report.load import Run
 from smoe_cli.report.lookup import get, mapping, mappings
 from smoe_cli.report.markup import Html, el, join, missing
-from smoe_cli.report.results import bar, bounds, difference, shown
+from smoe_cli.report.results import bar, bounds, difference, shown, warnings
 from smoe_cli.report.samples import Picture, image
 from smoe_cli.report.story import story
 from smoe_cli.report.values import fraction, measured, rounded, value, whole_number
@@ -84,18 +84,18 @@ def _reading(run: Run) -> Html:
 
 def _method(verdicts: Sequence[Verdict]) -> Html:
     """How the changes were judged, once for all verdicts."""
-    used = dict.fromkeys(change.method for verdict in verdicts if (change := verdict.change) and change.method)
+    told = [verdict.change for verdict in verdicts if verdict.change and verdict.word != "nothing"]
+    used = dict.fromkeys(change.method for change in told if change.method)
     if not used:
         return Html("")
-    told = f"Intervals are 95 %; changes: {'; '.join(used)}. “Kept” means that chance alone may have done it."
-    return el("p", told, class_="note")
+    note = f"Intervals are 95 %; changes: {'; '.join(used)}. “Kept” means that chance alone may have done it."
+    return el("p", note, class_="note")
 
 
 def _verdict(verdict: Verdict, since: str) -> Html:
     before, after = verdict.before, verdict.after
     if before is None:
-        alone = f"After {after.when}; there is no earlier result to compare with."
-        return el("div", _big(verdict), _scores([after]), el("p", alone), class_="verdict")
+        return el("div", _big(verdict), _scores([after]), warnings([after]), el("p", verdict.lacks), class_="verdict")
     css = {"rose": "good", "fell": "bad"}.get(verdict.word, "")
     sentence: list[object] = [el("b", JUDGEMENT[verdict.word], class_=css)]
     if verdict.word == "nothing":
@@ -112,7 +112,8 @@ def _verdict(verdict: Verdict, since: str) -> Html:
             difference(after.main, verdict.change),
         ]
         sentence.append(". The results have no standard error, so nothing tells what chance alone would do.")
-    return el("div", _big(verdict), _scores([before, after]), el("p", *sentence), class_="verdict")
+    both = [before, after]
+    return el("div", _big(verdict), _scores(both), warnings(both), el("p", *sentence), class_="verdict")
 
 
 def _answers(change: Comparison) -> list[object]:
@@ -186,7 +187,11 @@ def _flow(values: Sequence[tuple[int, float]], big: bool) -> Html:
     if not big:
         before = ["Flow loss: ", *then, ", "] if last > first else ["Flow loss: "]
         return el("p", *before, measured(end, "last flow loss"), *at, ".")
-    headline = [el("span", measured(end, "last flow loss"), class_="big"), " ", el("span", "flow loss", *at)]
+    headline = [
+        el("span", measured(end, "last flow loss"), class_="big"),
+        " ",
+        el("span", "flow loss", *at, ", lower is better"),
+    ]
     began = el("p", "It was ", *then, ", where it was first logged.") if last > first else ""
     return join([el("p", *headline, class_="headline"), began])
 
@@ -194,8 +199,7 @@ def _flow(values: Sequence[tuple[int, float]], big: bool) -> Html:
 def _facts(run: Run) -> Html:
     facts: list[tuple[str, Html]] = []
     if (added := number(get(run.plan, "parameters", "added"))) is not None:
-        total = rounded(get(run.plan, "parameters", "total"), "parameters")
-        facts.append(("Parameters", join([total, " in all; ", rounded(added, "added"), " more than the plain decoder has"])))
+        facts.append(("Parameters added to the plain decoder", rounded(added, "added")))
     active = [
         join([modality, " ", rounded(get(size, "total"), modality)]) for modality, size in mapping(run.plan, "active").items()
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from smoe_cli.eval.results import Count
 from smoe_cli.report.markup import Html, el, join
-from smoe_cli.report.words import count, digits, number, percent, short
+from smoe_cli.report.words import certain, count, digits, number, percent, short
 
 NONE = Html("–")
 
@@ -26,6 +26,12 @@ def _writer(write: Callable[[float], str]) -> Callable[..., Html]:
 
 whole_number, rounded, measured, share = _writer(count), _writer(short), _writer(digits), _writer(percent)
 """Of a number or of what is none: `12,345`, `2.35 M`, `0.0123`, `76.5 %`. The second argument is the name in the CSV file."""
+
+
+def estimate(raw: object, error: object, key: str | None = None) -> Html:
+    """A measured number with no more digits than its standard error leaves."""
+    found = number(raw)
+    return NONE if found is None else value(found, certain(found, error), key)
 
 
 def fraction(count: Count | None) -> Html:

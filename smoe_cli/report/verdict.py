@@ -19,13 +19,15 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one task's main metric. `before` is None when there is nothing to compare with."""
+    """What became of one task's main metric."""
 
     task: str
     before: Score | None
     after: Score
     change: Comparison | None
     """Where both were measured alike."""
+    lacks: str = ""
+    """Why there is no `before`."""
 
     @property
     def obstacle(self) -> str | None:
@@ -62,7 +64,7 @@ def histories(run: Run) -> dict[str, list[Score]]:
 def understanding(run: Run) -> list[Verdict]:
     """One verdict for each task that measures understanding: the last result against the last one before drawing began.
 
-    Those that count right answers come first.
+    A result from before is never taken for one since. Those that count right answers come first.
     """
     start = drawing_start(run)
     verdicts = [_verdict(name, scores, start) for name, scores in histories(run).items() if not draws(scores[0])]
@@ -76,14 +78,21 @@ def drawing(run: Run) -> list[Verdict]:
 
 
 def _verdict(name: str, scores: list[Score], start: int | None) -> Verdict:
+    """start: the step at which drawing began, or None where the first result is the yardstick. Of results since then the
+    last one that was measured in training counts; one of the final model, measured later, where there is no such."""
     trained = [score for score in scores if score.step is not None]
-    after = (trained or scores)[-1]
-    earlier = [score for score in trained[:-1] if start is None or (score.step or 0) <= start]
+    since = [score for score in scores if start is None or score.step is None or score.step > start]
+    if not since:
+        return Verdict(name, None, scores[-1], None, "Not measured since drawing began.")
+    after = ([score for score in since if score.step is not None] or since)[-1]
+    earlier = [score for score in trained if score is not after and (start is None or score not in since)]
     # One task may be measured in several ways at each step: like is compared with like where there is any.
     earlier = [score for score in earlier if not after.obstacle(score)] or earlier
-    before = None if not earlier else earlier[0] if start is None else earlier[-1]
-    alike = before is not None and not after.obstacle(before)
-    return Verdict(name, before, after, change(before, after) if before and alike else None)
+    if not earlier:
+        when = "earlier result" if start is None else "result from before drawing began"
+        return Verdict(name, None, after, None, f"There is no {when} to compare with.")
+    before = earlier[0] if start is None else earlier[-1]
+    return Verdict(name, before, after, None if after.obstacle(before) else change(before, after))
 
 
 def draws(score: Score) -> bool:

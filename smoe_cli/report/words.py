@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor, log10
+
 LARGEST = 1e300
 UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -45,6 +47,17 @@ def digits(value: object) -> str:
     """A measured number with four digits: `2.345`, `0.0123`, `1e-06`."""
     as_float = number(value)
     return "–" if as_float is None else f"{as_float:.4g}".replace("-", "−", 1) if as_float < 0 else f"{as_float:.4g}"
+
+
+def certain(value: object, error: object) -> str:
+    """A measured number as far as its standard error's second digit: `3.737` of which 0.103 is uncertain → `3.74`.
+
+    Without an error, or with one that is far smaller or larger than the number, four digits.
+    """
+    as_float, spread = number(value), number(error)
+    if as_float is None or not spread or not 1e-6 < spread < 100 or abs(as_float) > 1e6:
+        return digits(value)
+    return f"{as_float:.{max(0, 1 - floor(log10(spread)))}f}".replace("-", "−")
 
 
 def percent(share: object) -> str:

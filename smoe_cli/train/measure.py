@@ -97,5 +97,5 @@ def _weights_of(path: Path) -> str | None:
     """Hash of the weights that a result was measured with; None of a result in another format, which is measured again."""
     try:
         return str(read_results(path)[0]["model"]["sha256"])
-    except (UserError, KeyError):
+    except (UserError, KeyError, TypeError):
         return None

@@ -94,6 +94,23 @@ def test_other_protocols_are_refused_and_the_rest_is_shown(
     assert "mmlu: protocol.prompt_sha256 differs, allowed: abababababab… in A, cdcdcdcdcdcd… in B" in shown.out
 
 
+def test_what_was_scored_from_a_file_is_measured_as_the_other_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown = dict.fromkeys(PROTOCOL) | {"engine": "rescored"}
+    files = save(tmp_path / "a.json", result(protocol=unknown)), save(tmp_path / "b.json", result())
+    assert compare(*files) == 2
+    said = capsys.readouterr().err
+    assert "help: measure B again as the other was: both with a model, or both with --rescore; or overrule: --allow" in said
+    assert "with --engine" not in said
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = result(name="[/x]", metrics={"[/acc]": result().main})
+    assert compare(save(tmp_path / "a.json", one), save(tmp_path / "b.json", one)) == 0
+    shown = capsys.readouterr().out
+    assert "[/x]" in shown
+    assert "[/acc]" in shown
+
+
 def test_nothing_comparable_is_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = save(tmp_path / "a.json", result()), save(tmp_path / "b.json", result(version=2, hashes={"data": "x"}))
     assert compare(*files) == 2

@@ -30,6 +30,10 @@ def test_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"runs/tiny: the run is past step 1,2") as caught:
         train_during(folder, "1,2", None)
     assert "smoe eval runs/tiny/checkpoints/step-…" in (caught.value.help or "")
+    kept = {path: path.read_bytes() for path in (folder / "eval").glob("*.json")}
+    with pytest.raises(UserError, match=r"runs/tiny: the run is past step 1,2"):
+        train_during(tmp_path / "recipe.yaml", "1,2", [OCR.model_copy(update={"questions": 1})])
+    assert {path: path.read_bytes() for path in (folder / "eval").glob("*.json")} == kept
 
 
 def test_a_run_goes_on_and_keeps_its_recipe_as_written(

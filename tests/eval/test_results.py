@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from smoe_cli.errors import UserError
 from smoe_cli.eval.provenance import hash_files, versions
-from smoe_cli.eval.results import FORMAT, Count, Metric, Result, free_path, read_results, table, write_json
+from smoe_cli.eval.results import FORMAT, Count, Metric, Result, free_path, is_results, read_results, table, write_json
 
 RESULT = Result(
     task="mmlu",
@@ -70,7 +71,12 @@ def test_results_are_read_again_and_others_refused(tmp_path: Path) -> None:
         write_json(file, {**RESULT.to_dict(), **changes})
         with pytest.raises(UserError, match=message):
             read_results(file)
-    for text, message in (("[]", "no results"), ("{", "cannot be read as JSON"), ("3", "not a result")):
+    for text, message in (
+        ("[]", "no results"),
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read"),
+        ("3", "not a result"),
+    ):
         file.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=message):
             read_results(file)
@@ -109,3 +115,20 @@ def test_hash_of_several_files_sees_names_and_bytes_but_not_the_place_or_the_ord
 
 def test_versions() -> None:
     assert versions().keys() == {"python", "smoe", "torch", "transformers"}
+
+
+def test_only_results_look_like_results(tmp_path: Path) -> None:
+    for written in (RESULT.to_dict(), [RESULT.to_dict()], []):
+        write_json(tmp_path / "r.json", written)
+        assert is_results((tmp_path / "r.json").read_text(encoding="utf-8"))
+        assert is_results(json.dumps(written))
+    for other in ('[{"question": "?"}]', '{"model_type": "llama"}', '{"format": 1, "experts": []}', "[1]", "[", "", "# notes"):
+        assert not is_results(other)
+
+
+def test_names_are_shown_as_they_are() -> None:
+    console = Console(width=80, file=io.StringIO())
+    console.print(
+        table([replace(RESULT, name="[/x]", metrics={"[bold]": Metric(1.0)}, groups={"[/a]": Count(), "b": Count()})])
+    )
+    assert all(name in console.file.getvalue() for name in ("[/x]", "[bold]", "[/a]"))

@@ -135,7 +135,7 @@ def test_every_task_writes_its_result(tmp_path: Path) -> None:
     assert shot["model"] == {"path": "here", "sha256": hash_weights(opened.model)}
     kept = read_predictions(tmp_path / "eval" / shot["predictions"])
     assert kept == {"mmlu": list(first[1].predictions)}
-    assert written[1]["hashes"]["data"] != written[2]["hashes"]["data"]  # without examples `dev` is not read
+    assert written[1]["hashes"]["data"] == written[2]["hashes"]["data"]  # the same questions, with and without examples
 
     # The drawn questions are kept, and are an OCRBench file like any other.
     again = evaluate(opened, [OcrBench(task="ocrbench", data=str(tmp_path / "eval/data/read"))])[0]
@@ -178,10 +178,10 @@ def narrow(positions: int) -> tuple[SymbioticModel, Any]:
 def test_cut_prompts_are_counted(tmp_path: Path) -> None:
     task = Mmlu(task="mmlu", data=str(write_mmlu(tmp_path / "mmlu", {"anatomy": 2})), shots=1)
     [cut] = evaluate(OpenModel(*narrow(64)), [task])
-    assert cut.protocol["truncated"] == 8  # two questions, four choices each
+    assert cut.circumstances["truncated"] == 8  # two questions, four choices each
     assert "8 request(s) lost tokens on the left: longer than the model's 64 positions" in cut.warnings
     [whole] = evaluate(OpenModel(*build(tiny())), [task])
-    assert whole.protocol["truncated"] == 0
+    assert whole.circumstances["truncated"] == 0
     assert not any("lost tokens" in warning for warning in whole.warnings)
 
 

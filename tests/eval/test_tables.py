@@ -76,3 +76,10 @@ def test_missing_file_and_missing_column(tmp_path: Path) -> None:
         row.get("image", "image_path")
     assert caught.value.message.endswith("rows.jsonl: row 1: no column `image`")
     assert "question, answer, choices" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_what_is_nested_too_deeply(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(UserError, match=f"{name}:.*(deep|recursion)"):
+        list(read_rows(tmp_path / name))

@@ -69,9 +69,10 @@ def test_damaged_json_and_yaml_are_named(run_dir: Path) -> None:
     (run_dir / "plan.json").write_text('{"phases": [', encoding="utf-8")
     (run_dir / "recipe.resolved.yaml").write_text("a: [", encoding="utf-8")
     (run_dir / "eval" / "generation-rendered-ocr.json").write_text("[]", encoding="utf-8")
+    (run_dir / "eval" / "mmlu.json").write_text("", encoding="utf-8")
     run = load_run(run_dir)
-    damaged = ("plan.json", "recipe.resolved.yaml", "generation-rendered-ocr.json")
-    assert len(run.notes) == 3
+    damaged = ("plan.json", "recipe.resolved.yaml", "generation-rendered-ocr.json", "mmlu.json")
+    assert len(run.notes) == 4
     assert all(any(name in note for note in run.notes) for name in damaged)
     assert run.phases == (Span("understanding", 0, 300), Span("generation", 300, 300)), "from the recipe as written"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from smoe_cli.report import write_report
 from smoe_cli.report.page import asset
@@ -51,7 +50,7 @@ def test_a_finished_run(run_dir: Path) -> None:
         "Fresh weights of a qwen2_moe decoder, 4 layers of width",
         "Per layer 6 understanding (text, vit) and 2 generation (vae), 2 for each token.",
         "understanding for 300 steps on prose, read, then generation for 300 steps on draw (drawing), prose, read;",
-        "0 more than the plain decoder has",
+        "Parameters added to the plain decoder0",
         "3 × text does not fit the image",
         "the gradient of vae tokens through shared is cut, scaled by 0.1 from step 100 of the phase",
         "# two are plenty here",
@@ -152,8 +151,11 @@ def test_partial_runs_say_what_is_missing(run_dir: Path) -> None:
         "eval/ holds no result yet",
     ):
         assert expected in shown, expected
-    assert drawn(html)["routing"] is None
-    assert drawn(html)["last"] == 200
+    data = drawn(html)
+    assert data["routing"] is None
+    assert (data["last"], data["end"], data["draws"]) == (200, 400, 300), "at least half of each chart is curve"
+    assert data["phases"][1] == {"name": "generation", "start": 300, "steps": 100}
+    assert "understanding for 200 of 300 steps on prose, read, then generation for 0 of 300 steps" in shown
 
 
 @pytest.mark.parametrize("kept", ["plan.json", "recipe.resolved.yaml", "metrics.jsonl"])
@@ -192,6 +194,15 @@ def test_what_was_not_measured_alike_has_no_change(run_dir: Path) -> None:
     assert shown.count("−2.0 (") == 2, "in summary and table, of rendered-ocr, which was measured alike"
 
 
+def test_what_a_result_warns_of_stands_on_the_first_screen(run_dir: Path) -> None:
+    warned = {**evaluation(None, None, 34, task="mmlu"), "warnings": ["only the first 2 questions of each subject"]}
+    write_json(run_dir / "eval" / "mmlu.json", warned)
+    first, _, rest = words(page(run_dir)).partition("Weighted sum, as optimised.")
+    told = "only the first 2 questions of each subject"
+    assert f"{told}There is no result from before drawing began to compare with." in first
+    assert told in rest
+
+
 def test_a_run_that_does_not_draw(tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     first = text[: text.index("  - name: generation")] + text[text.index("training:") :]
@@ -210,54 +221,3 @@ def test_reader_collects_what_the_tests_above_rely_on() -> None:
     reader = Reader()
     reader.feed('<p onclick="x">a</p>')
     assert (reader.tags, reader.attributes, reader.words) == (["p"], [("onclick", "x")], "a")
-
-
-SHARED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {}, "1 expert for text, vit, vae"),
-    ({"shared": {"count": 3, "modalities": ["text"]}}, {}, "3 experts for text"),
-    ({"shared": {"modalities": ["text", "vit", "vae"]}}, {"active": {"text": {}, "vit": {}}}, "1 expert for text, vit"),
-    ({"shared": {"promote": 1, "modalities": ["text", "vit", "vae"]}}, {"promoted": [[6]]}, "1 promoted for text, vit, vae"),
-    ({"backbone": {"pretrained": {"path": "x"}}, "shared": None}, {}, "the checkpoint's own for text, vit, vae"),
-    ({"backbone": {"pretrained": {"path": "x"}}, "shared": {"modalities": ["vit"]}}, {}, "the checkpoint's own for vit"),
-    ({"backbone": {"pretrained": {"path": "x"}}, "shared": "none"}, {"roles": ["dense"]}, "none"),
-    (
-        {"backbone": {"pretrained": {"path": "x"}}, "shared": "none"},
-        {"roles": ["dense"], "parameters": {"total": 9, "left_out": 3}},
-        "none; the checkpoint's own are left out",
-    ),
-    ({"backbone": {"upcycle": {"from": "x", "shared": 1}}, "shared": None}, {}, "1 copy for text, vit, vae"),
-    ({"backbone": {"upcycle": {"from": "x", "shared": 2}}, "shared": None}, {}, "2 copies for text, vit, vae"),
-    ({"backbone": {"upcycle": {"from": "x", "shared": 0}}, "shared": None}, {"roles": ["dense"]}, "none"),
-]
-
-
-@pytest.mark.parametrize(("model", "plan", "told"), SHARED)
-def test_how_many_shared_experts_and_whose(run_dir: Path, model: dict[str, Any], plan: dict[str, Any], told: str) -> None:
-    resolved, compiled = run_dir / "recipe.resolved.yaml", run_dir / "plan.json"
-    recipe = yaml.safe_load(resolved.read_text(encoding="utf-8"))
-    recipe["model"] |= model
-    resolved.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    write_json(compiled, json.loads(compiled.read_text(encoding="utf-8")) | plan)
-    found = re.search(r"Always on: (.*?)\.</dd>", page(run_dir))
-    assert found
-    assert words(found[1]) == told
-
-
-@pytest.mark.parametrize(
-    ("promoted", "which"),
-    [
-        ([[6], [7], [5], [0]], "layer 0: 6; layer 1: 7; layer 2: 5; layer 3: 0"),
-        ([[1, 2, 5]] * 4, "1–2, 5"),
-    ],
-)
-def test_which_experts_were_promoted(run_dir: Path, promoted: list[list[int]], which: str) -> None:
-    assert "always on" not in words(page(run_dir))
-    compiled = run_dir / "plan.json"
-    write_json(compiled, json.loads(compiled.read_text(encoding="utf-8")) | {"promoted": promoted})
-    row = re.search(r"<tr><th[^>]*>promoted, always on</th>(.*?)</tr>", page(run_dir))
-    assert row
-    assert [words(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row[1])] == [
-        "text, vit, vae",
-        str(len(promoted[0])),
-        which,
-    ]

@@ -28,7 +28,7 @@ def bits(step: int, value: float, **more: Any) -> dict[str, Any]:
 
 def test_a_metric_that_is_no_share_has_its_standard_error() -> None:
     html, figures = section(bits(100, 1.2345))
-    for shown in ("bits_per_byte (lower is better)", "1.234<", "0.0678", "12,345<", 'value="1.2345"', 'value="12345"'):
+    for shown in ("bits_per_byte (lower is better)", "1.234<", "0.068<", "12,345<", 'value="1.2345"', 'value="12345"'):
         assert shown in html, shown
     assert "correct" not in html
     assert not figures.charts, "one result is no curve"
@@ -75,9 +75,25 @@ def test_a_curve_never_joins_results_of_different_protocols() -> None:
     html, figures = section(*rows)
     [chart] = figures.charts.values()
     drawn = figures.sets[chart["from"]]["series"]
-    assert drawn["acc, protocol 1"] == [0.05, None, 0.15]
-    assert drawn["acc, protocol 2"] == [None, 0.1, None]
+    assert drawn["acc, shots 0"] == [0.05, None, 0.15]
+    assert drawn["acc, shots 5"] == [None, 0.1, None]
     assert words(html).count("– (other protocol: shots)") == 2
+
+
+def test_curves_that_no_short_text_tells_apart_are_numbered() -> None:
+    rows = [evaluation("p0", step, step) for step in (10, 20, 30)]
+    rows[1]["protocol"] = {**rows[1]["protocol"], "prompt_sha256": "ab" * 32}
+    _, figures = section(*rows)
+    [chart] = figures.charts.values()
+    assert [line["key"] for line in chart["lines"]] == [
+        f"{metric}, protocol {i}" for metric in ("acc", "exact") for i in (1, 2)
+    ]
+
+
+def test_a_hash_is_shown_by_its_beginning_and_saved_in_full() -> None:
+    sha = "0123456789abcdef" * 4
+    html, _ = section({**evaluation("p0", 50, 100), "hashes": {"data": {"sha256": sha}}})
+    assert f'<data value="{sha}">0123456789ab…</data>' in html
 
 
 def test_what_differs_between_results_stands_beside_what_does_not() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from smoe_cli.report.load import Run, Span
 from smoe_cli.report.story import story
-from tests.report.test_page import words
+from tests.report.synthetic import write_json
+from tests.report.test_page import page, words
 
 PLAN = {
     "groups": [
@@ -69,7 +73,7 @@ def test_how_it_is_split_trained_and_protected() -> None:
     for sentence in (
         "Per layer 3 text, 1 vit and 2 draw (vae, copied from text), 2 for each token.",
         "joint for 50 steps on draw (drawing), read; 50 k tokens.",
-        "in joint all but experts.draw frozen.",
+        "In joint all but experts.draw frozen.",
     ):
         assert sentence in shown
 
@@ -78,15 +82,46 @@ def test_a_shield_is_told_as_a_staircase() -> None:
     shield = {"module": "shared", "modalities": ["vit", "vae"], "factors": [[0, 0.0], [20, 0.1], [90, 1]]}
     plan = {**PLAN, "phases": [{"name": "joint", "frozen": [], "shields": [shield]}]}
     stairs = "is cut, scaled by 0.1 from step 20 of the phase, open from step 90 of the phase."
-    assert f"in joint the gradient of vit, vae tokens through shared {stairs}" in told({"pretrained": {"path": "x"}}, plan)
+    assert f"In joint the gradient of vit, vae tokens through shared {stairs}" in told({"pretrained": {"path": "x"}}, plan)
 
 
 def test_phases_in_a_row_that_are_protected_alike_are_told_together() -> None:
     phases = [{"name": name, "frozen": frozen} for name, frozen in (("a", ["latents"]), ("b", ["latents"]), ("c", []))]
-    assert "Protectedin a and b latents frozen." in told({}, {**PLAN, "phases": phases})
+    assert "ProtectedIn a and b latents frozen." in told({}, {**PLAN, "phases": phases})
 
 
 def test_nothing_is_made_up() -> None:
     assert told({}, {}) == "Trainingjoint for 50 steps on draw (drawing), read."
     open_plan = {**PLAN, "phases": [{"name": "joint", "frozen": [], "shields": []}]}
     assert "Nothing: all roles are trained in every phase" in told({}, open_plan)
+
+
+SHARED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {}, "1 expert for text, vit, vae"),
+    ({"shared": {"count": 3, "modalities": ["text"]}}, {}, "3 experts for text"),
+    ({"shared": {"modalities": ["text", "vit", "vae"]}}, {"active": {"text": {}, "vit": {}}}, "1 expert for text, vit"),
+    ({"shared": {"promote": 1, "modalities": ["text", "vit", "vae"]}}, {"promoted": [[6]]}, "1 promoted for text, vit, vae"),
+    ({"backbone": {"pretrained": {"path": "x"}}, "shared": None}, {}, "the checkpoint's own for text, vit, vae"),
+    ({"backbone": {"pretrained": {"path": "x"}}, "shared": {"modalities": ["vit"]}}, {}, "the checkpoint's own for vit"),
+    ({"backbone": {"pretrained": {"path": "x"}}, "shared": "none"}, {"roles": ["dense"]}, "none"),
+    (
+        {"backbone": {"pretrained": {"path": "x"}}, "shared": "none"},
+        {"roles": ["dense"], "parameters": {"total": 9, "left_out": 3}},
+        "none; the checkpoint's own are left out",
+    ),
+    ({"backbone": {"upcycle": {"from": "x", "shared": 1}}, "shared": None}, {}, "1 copy for text, vit, vae"),
+    ({"backbone": {"upcycle": {"from": "x", "shared": 2}}, "shared": None}, {}, "2 copies for text, vit, vae"),
+    ({"backbone": {"upcycle": {"from": "x", "shared": 0}}, "shared": None}, {"roles": ["dense"]}, "none"),
+]
+
+
+@pytest.mark.parametrize(("model", "plan", "told"), SHARED)
+def test_how_many_shared_experts_and_whose(run_dir: Path, model: dict[str, Any], plan: dict[str, Any], told: str) -> None:
+    resolved, compiled = run_dir / "recipe.resolved.yaml", run_dir / "plan.json"
+    recipe = yaml.safe_load(resolved.read_text(encoding="utf-8"))
+    recipe["model"] |= model
+    resolved.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    write_json(compiled, json.loads(compiled.read_text(encoding="utf-8")) | plan)
+    found = re.search(r"Always on: (.*?)\.</dd>", page(run_dir))
+    assert found
+    assert words(found[1]) == told

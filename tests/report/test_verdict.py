@@ -66,6 +66,7 @@ def test_one_result_is_compared_with_nothing() -> None:
     [verdict] = understanding(run(evaluation("p1", 200, 153)))
     assert verdict.before is None
     assert verdict.word == "unknown"
+    assert verdict.lacks == "There is no result from before drawing began to compare with."
 
 
 def test_a_later_measurement_of_the_final_model_is_shown_but_not_judged() -> None:
@@ -73,7 +74,23 @@ def test_a_later_measurement_of_the_final_model_is_shown_but_not_judged() -> Non
     one = run(evaluation("p0", 100, 153), evaluation("p1", 200, 149), later)
     [verdict] = understanding(one)
     assert verdict.after.step == 200
-    assert [score.when for score in histories(one)["rendered-ocr · read"]] == ["p0", "p1", "the final model"]
+    assert [score.when for score in histories(one)["rendered-ocr · read"]] == ["p0", "p1", "final model"]
+
+
+@pytest.mark.parametrize("during", [[("p0", 0, 0)], [("p0", 0, 0), ("p0", 100, 153)]])
+def test_what_was_measured_before_drawing_is_not_taken_for_what_came_of_it(during: list[tuple[str, int, int]]) -> None:
+    """A run that was stopped while it learned to draw."""
+    rows = [evaluation(*row) for row in during]
+    [verdict] = understanding(run(*rows))
+    assert (verdict.before, verdict.change, verdict.word) == (None, None, "unknown")
+    assert (verdict.after.step, verdict.lacks) == (during[-1][1], "Not measured since drawing began.")
+
+
+def test_the_final_model_stands_in_where_nothing_was_measured_since_drawing_began() -> None:
+    later = {**evaluation("", 0, 90), "phase": None, "step": None}
+    [verdict] = understanding(run(evaluation("p0", 100, 153), later))
+    assert verdict.before is not None
+    assert (verdict.before.step, verdict.after.step, verdict.word) == (100, None, "fell")
 
 
 def test_tasks_with_other_names_or_sources_stay_apart() -> None:

@@ -34,6 +34,24 @@ def test_short(value: float, written: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "error", "written"),
+    [
+        (3.7369, 0.1032, "3.74"),
+        (3.94, 0.1032, "3.94"),
+        (3.9, 0.1032, "3.90"),
+        (-0.25, 0.01, "−0.250"),
+        (1234.56, 30.0, "1235"),
+        (0.12345, None, "0.1235"),
+        (0.12345, 0.0, "0.1235"),
+        (3.0e9, 0.5, "3e+09"),
+        (None, 0.5, "–"),
+    ],
+)
+def test_a_number_has_no_more_digits_than_its_standard_error_leaves(value: object, error: object, written: str) -> None:
+    assert words.certain(value, error) == written
+
+
+@pytest.mark.parametrize(
     ("share", "written"), [(0, "0.0 %"), (0.765, "76.5 %"), (0.0003, "<0.1 %"), (-0.02, "−2.0 %"), (1, "100.0 %")]
 )
 def test_percent_never_shows_a_small_share_as_zero(share: float, written: str) -> None:

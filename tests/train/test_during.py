@@ -127,7 +127,7 @@ def test_the_numbers_are_those_of_smoe_eval_on_the_checkpoint(tmp_path: Path) ->
 
 
 def test_the_model_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modes, what is trained, and where each weight lies, also in a phase that freezes some."""
+    """Modes, what is trained, where each weight lies, and buffers, also in a phase that freezes some."""
     plain_measure, seen = loop.measure_step, []
 
     def watched(trainer: loop.Trainer, phase: str, display: Any) -> None:
@@ -143,7 +143,8 @@ def test_the_model_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def _looks(model: torch.nn.Module) -> list[Any]:
     modes = [(name, module.training) for name, module in model.named_modules()]
-    return [modes, [(n, p.requires_grad, p.grad is None, p.data_ptr()) for n, p in model.named_parameters()]]
+    buffers = [(name, buffer.data_ptr(), buffer.tolist()) for name, buffer in model.named_buffers()]
+    return [modes, [(n, p.requires_grad, p.grad is None, p.data_ptr()) for n, p in model.named_parameters()], buffers]
 
 
 def test_the_clock_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

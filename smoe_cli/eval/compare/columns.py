@@ -127,11 +127,13 @@ def _compare(
 
 
 def _title(row: Row, rows: Sequence[Row]) -> str:
-    """The result's name, and where others have it too, the fields in which they differ."""
+    """The result's name, and where others have it too, the fields in which they differ: hashes, cut, if nothing else tells."""
     others = [other for other in rows if other is not row and other["name"] == row["name"]]
     own = fields(row)
     names = dict.fromkeys(name for other in others for name in differing(own, fields(other)) if name in own)
-    apart = [f"{name.removeprefix('protocol.')} {own[name]}" for name in names if not name.endswith("sha256")]
+    telling = [name for name in names if not name.endswith("sha256")]
+    apart = [f"{name.removeprefix('protocol.')} {own[name]}" for name in telling]
+    apart = apart or [f"{name.removeprefix('protocol.')} {str(json.loads(own[name]))[:8]}" for name in names]
     return f"{row['name']} ({', '.join(apart)})" if apart else str(row["name"])
 
 

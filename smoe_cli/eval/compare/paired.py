@@ -118,9 +118,10 @@ def predictions_of(row: dict[str, Any], file: Path, metric: str | None = None) -
     Of other metrics whether an answer counts as right is a fact of its prediction, under the metric's name. Raises NotPaired
     when there are none or they do not add up to the metric, UserError when they are damaged.
     """
-    if not row.get("predictions"):
+    name = row.get("predictions")
+    if not (isinstance(name, str) and name):
         raise NotPaired(f"{file} names no predictions")
-    path = file.parent / str(row["predictions"])
+    path = file.parent / name
     if not path.exists():
         raise NotPaired(f"{path}: no such file")
     found = read_predictions(path).get(row["task"], [])
@@ -140,6 +141,8 @@ def predictions_of(row: dict[str, Any], file: Path, metric: str | None = None) -
 def _adds_up(predictions: Sequence[Prediction], metric: Metric) -> bool:
     if all(one.correct is not None for one in predictions):
         return metric.count == Count(sum(one.correct is True for one in predictions), len(predictions))
+    if any(abs(number) >= LARGEST for one in predictions for number in (one.value or 0.0, one.weight)):
+        return False
     weight = math.fsum(one.weight for one in predictions)
     value = math.fsum(one.value or 0.0 for one in predictions)
     return weight > 0 and math.isclose(value / weight, metric.value, rel_tol=1e-6)
@@ -193,4 +196,4 @@ def _alike(pairs: Sequence[tuple[Prediction, Prediction]]) -> Alike | None:
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(x, int | float) for x in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(x, int | float) and abs(x) < LARGEST for x in value)

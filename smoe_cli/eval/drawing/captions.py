@@ -26,7 +26,7 @@ class Captions:
     count: int
     facts: dict[str, Any]
     """For the protocol: where they are from."""
-    help: str | None = None
+    help: str
     """For messages about a broken sample."""
     texts: list[str] = field(default_factory=list)
     """Captions of the samples that the walk has come by."""
@@ -79,12 +79,13 @@ def captions_of(task: Captioned, name: str, recipe: Recipe | None) -> Captions:
             )
         spec: RenderedText | Emoji | Dataset = Dataset(kind="dataset", task="t2i", path=task.data)
         facts: dict[str, Any] = {"source": Path(task.data).name, "split": "train"}
-        help: str | None = "rows have a `caption`, and an `image` or the `file_name` of one (in a folder: metadata.jsonl)"
+        help = "rows have a `caption`, and an `image` or the `file_name` of one (in a folder: metadata.jsonl)"
     else:
         spec = drawn_source(recipe, task.source, name)
         if isinstance(spec, RenderedText | Emoji):
             spec = spec.model_copy(update={"split": "heldout"})
-        facts, help = {"source": task.source, "split": getattr(spec, "split", None)}, None
+        facts = {"source": task.source, "split": getattr(spec, "split", None)}
+        help = "correct it, or leave it out; training leaves out what it cannot read, measuring does not"
     source = open_source(task.source or name, spec, task.seed, phase=0)
     count = task.images if source.rows is None else min(task.images, source.rows)
     return Captions(source, task.seed, count, facts, help)

@@ -107,7 +107,8 @@ def open_clip(folder: Path, device: torch.device) -> Clip:
         )
     model, missing = open_pretrained(folder)
     if missing:
-        raise UserError(f"{folder}: lacks the tensor `{missing[0]}`" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise UserError(f"{folder}: lacks the tensor `{missing[0]}`{more}", "copy the folder again")
     kind = model.config.model_type
     unfit = f"{folder}: a `{kind}` model, which does not embed both pictures and texts"
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):

@@ -42,7 +42,7 @@ def run_drawn_text(asking: Asking, task: DrawnText) -> Result:
     shares = [likeness(found, one.text) for found, one in zip(read, renderings, strict=True)]
     right = [agree(found, one.text) for found, one in zip(read, renderings, strict=True)]
     groups: dict[str, Count] = {}
-    for one, correct in zip(renderings, right, strict=True):
+    for one, correct in sorted(zip(renderings, right, strict=True), key=lambda pair: len(pair[0].text)):
         group = f"{len(one.text)} characters"
         groups[group] = groups.get(group, Count()) + Count(int(correct), 1)
     weak = f"the judge itself reads only {on_true.correct} of {on_true.total} true renderings of these strings"
@@ -53,8 +53,11 @@ def run_drawn_text(asking: Asking, task: DrawnText) -> Result:
             f"acc/{judge.name}": Metric.share(Count(sum(right), len(right))),
             f"char_acc/{judge.name}": Metric(sum(shares) / len(shares), standard_error(shares)),
         },
-        groups=dict(sorted(groups.items())),
-        details={"judge_on_true_renderings": {"correct": on_true.correct, "total": on_true.total}},
+        groups=groups,
+        details={
+            "judge_on_true_renderings": {"correct": on_true.correct, "total": on_true.total},
+            "different_strings": len({one.text for one in renderings}),
+        },
         protocol={
             "source": task.source,
             "split": "heldout",

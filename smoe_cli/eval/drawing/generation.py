@@ -26,15 +26,19 @@ from smoe_cli.recipe.models import Recipe, Sampling
 
 
 def drawing_prompts(recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
-    """The given prompts, else the recipe's. Raises UserError when there are none or the model cannot draw."""
-    if recipe.model.latents is None:
-        raise UserError(
-            f"the model of `{recipe.name}` cannot draw: it has no latent interface",
-            "add `model.latents` to the recipe and train it on a source with task `t2i`; to ask about an image pass --image",
-        )
+    """The given prompts, else the recipe's. Raises UserError when there are none."""
     if not (chosen := tuple(prompts) or recipe.training.sampling.prompts):
         raise UserError("nothing to draw", "pass --prompt; the recipe has no `training.sampling.prompts` either")
     return chosen
+
+
+def check_draws(recipe: Recipe) -> None:
+    """Raise UserError when the recipe's model cannot draw."""
+    if recipe.model.latents is None:
+        raise UserError(
+            f"the model of `{recipe.name}` cannot draw: it has no latent interface",
+            "add `model.latents` to the recipe and train it on a source with task `t2i`",
+        )
 
 
 def check_reads(recipe: Recipe) -> None:

@@ -61,7 +61,7 @@ def open_tower(folder: Path) -> Tower:
     """The vision model in a folder, in float32 on the CPU. Raises UserError when there is none or a tensor is missing."""
     model, missing = open_pretrained(folder)
     if others := [name for name in missing if "pooler" not in name]:
-        raise UserError(f"{folder}: lacks the tensor `{others[0]}`")
+        raise UserError(f"{folder}: lacks the tensor `{others[0]}`", "copy the folder again")
     processor = open_image_processor(folder)
     blank = processor(images=[Image.new("RGB", (32, 32))], return_tensors="pt")
     vision = getattr(model, "vision_model", model)

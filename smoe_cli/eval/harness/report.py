@@ -26,6 +26,11 @@ class Report:
     whole: Mapping[str, Any]
     name: str
 
+    def cut(self, leaves: Iterable[str]) -> bool:
+        """Whether a limit left questions of any of these tasks out."""
+        asked = [self.whole["n-samples"][leaf] for leaf in leaves]
+        return any(one["effective"] < one["original"] for one in asked)
+
     def leaves(self, name: str | None = None) -> Iterator[str]:
         """The tasks that a group consists of, in order; a task itself."""
         name = name or self.name
@@ -109,6 +114,12 @@ class Report:
             )
             for index, ((leaf, sample), score) in enumerate(zip(asked, scores, strict=True))
         ]
+
+    def log_likelihoods(self, key: str) -> Iterator[float]:
+        """Of every choice of every question."""
+        for leaf in self.leaves():
+            for sample in self.samples(leaf, key):
+                yield from _facts(sample).get("log_likelihoods", ())
 
     def hash(self, column: str, key: str) -> str:
         """SHA-256 over a column of all questions, in order."""

@@ -9,14 +9,16 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-from smoe_cli.errors import UserError
+from smoe_cli.errors import Failure, UserError
 from smoe_cli.eval.harness.noise import quiet
 from smoe_cli.eval.harness.report import Report
 from smoe_cli.eval.harness.tasks import SEED, seed
+from smoe_cli.eval.limits import positions
 from smoe_cli.eval.models import OpenModel
-from smoe_cli.eval.provenance import hash_weights, now, versions
+from smoe_cli.eval.provenance import hash_weights, versions
 from smoe_cli.eval.results import Result
-from smoe_cli.eval.run import evaluating
+from smoe_cli.eval.run import evaluating, signed
+from smoe_cli.eval.text.likelihood import NOT_FINITE
 from smoe_cli.eval.text.mmlu_subjects import SUBJECTS
 
 BOOTSTRAP = 1000
@@ -46,17 +48,12 @@ def run_harness(
             whole = ask_harness(opened, name, loaded, shots, limit, batch_size)
             scored = name in whole["results"] and Report(whole, name).numbers()
             for part in [name] if scored else whole["samples"]:
-                found = _result(Report(whole, part), shots, limit)
+                found = signed(_result(Report(whole, part), shots, limit), opened, weights, batch_size, start)
                 results.append(
                     replace(
                         found,
-                        protocol={**found.protocol, "dtype": str(opened.causal_lm.dtype).removeprefix("torch.")},
-                        circumstances=opened.circumstances(batch_size),
-                        model={**opened.identity, "sha256": weights},
-                        versions=versions("lm_eval", "datasets"),
+                        circumstances={**found.circumstances, "max_length": positions(opened.causal_lm, opened.tokenizer)},
                         warnings=(*found.warnings, *warnings),
-                        time=now(),
-                        seconds=time.monotonic() - start,
                     )
                 )
                 if done:
@@ -89,11 +86,16 @@ def ask_harness(opened: OpenModel, name: str, loaded: Any, shots: int | None, li
 
 
 def _result(report: Report, shots: int | None, limit: int | None) -> Result:
-    """What the report says, less what is the same for every task. Raises UserError when it holds no number."""
+    """What the report says, less what is the same for every task.
+
+    Raises UserError when it holds no number, Failure when the model gave some that are not finite.
+    """
     metrics = report.metrics()
     if not metrics:
         raise UserError(f"task `{report.name}` of lm-evaluation-harness reports no finite number")
     key, main = next(iter(metrics.items()))
+    if not all(map(math.isfinite, report.log_likelihoods(key))):
+        raise Failure(*NOT_FINITE)
     groups, subgroups = report.groups(key) if main.count else ({}, {})
     leaves = list(report.leaves())
     had = {leaf: report.whole["n-shot"][leaf] for leaf in leaves}
@@ -110,12 +112,13 @@ def _result(report: Report, shots: int | None, limit: int | None) -> Result:
             "prompt": f"lm-evaluation-harness {version('lm_eval')} `{report.name}`, version {task_version}",
             "prompt_sha256": report.hash("arguments", key),
             "shots": had if len(set(had.values())) > 1 else had[leaves[0]],
-            "limit": limit,
+            "limit": limit if report.cut(leaves) else None,
             "seed": SEED,
             "score": "float32 log-softmax",
             "special_tokens": "the tokenizer's default",
             "truncation": "left",
         },
+        versions=versions("lm_eval", "datasets"),
         hashes={"data": {"sha256": report.hash("doc_hash", key), "questions": len(report.scores(key))}},
         warnings=tuple(_warnings(report, had, shots, limit)),
         predictions=tuple(report.predictions(metrics)),
@@ -126,7 +129,7 @@ def _warnings(report: Report, had: Mapping[str, int], shots: int | None, limit: 
     found = [f"`{name}` is {value}" for name, value in report.numbers().items() if not math.isfinite(value)]
     if report.name == "mmlu" and len(had) < len(SUBJECTS):
         found.append(f"{len(had)} of MMLU's {len(SUBJECTS)} subjects")
-    if limit is not None:
+    if report.cut(had):
         found.append(f"only the first {limit} question(s) of each task")
     if other := [name for name, number in had.items() if shots not in (None, number)]:
         found.append(f"{had[other[0]]} shots, not {shots}: `{other[0]}` sets them itself")

@@ -144,6 +144,7 @@ def _write_mmlu(source: str, shots: int, folder: Path) -> None:
 
 def _load(manager: Any, name: str) -> Any:
     import evaluate.config
+    from datasets.exceptions import DatasetsError
     from jinja2 import TemplateError
 
     evaluate.config.HF_EVALUATE_OFFLINE = True  # it would download a metric's code and run it
@@ -163,7 +164,8 @@ def _load(manager: Any, name: str) -> Any:
             "it reads them from the Hugging Face hub: go online, once, or pass --data with a folder of task files that name "
             "local data",
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, TemplateError) as error:  # a mistake in its file
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, DatasetsError, TemplateError) as error:
+        # a mistake in its file, or in its data
         raise UserError(f"task `{name}` of lm-evaluation-harness: {type(error).__name__}: {_first_line(error)}") from error
 
 

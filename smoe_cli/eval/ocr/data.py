@@ -91,6 +91,8 @@ def parse_question(row: Row) -> OcrQuestion:
 
 def parse_answers(row: Row, dataset: str) -> tuple[str, ...]:
     """The right answers of a row, at least one, as texts. Raises UserError naming the row."""
+    if "answer" in row.values and "answers" in row.values and row.get("answer") != row.get("answers"):
+        raise row.error("`answer` and `answers` differ", "keep the one that holds the right answers")
     value = row.get("answer", "answers")
     if isinstance(value, str) and (spelt := _spelt_list(value)) is not None:
         value = spelt

@@ -11,11 +11,11 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from smoe_cli.errors import UserError
-from smoe_cli.eval.ocr.data import OcrData
+from smoe_cli.eval.ocr.data import OcrData, OcrQuestion
 from smoe_cli.eval.ocr.scoring import TYPES, group_of, is_correct, is_exact, name_of, set_warnings
 from smoe_cli.eval.predictions import Prediction
 from smoe_cli.eval.protocols import Answerer
+from smoe_cli.eval.provenance import effective
 from smoe_cli.eval.results import Count, Metric, Result
 from smoe_cli.recipe.measures import OcrBench
 
@@ -43,22 +43,17 @@ def evaluate_ocr(
 ) -> Result:
     """Ask the questions as `how` says and score the answers. `progress(done, total)` is called after each batch.
 
-    Raises UserError, before anything is asked, naming file and row of an image that does not decode; and naming file and rows
-    of a batch that the model refuses.
+    Raises UserError, before anything is asked, naming file and row of an image that does not decode, or of a question that the
+    model cannot be asked.
     """
     questions = data.questions[: how.limit]
-    for question in questions:
-        question.decode()  # takes little time; an image that fails after hours would take the answers before it along
     prompts = [question.question + how.suffix for question in questions]
+    content = _checked(model, questions, prompts, how.max_new_tokens)
     predictions: list[str] = []
     for start in range(0, len(questions), batch_size):
         batch = slice(start, start + batch_size)
         images = [question.decode() for question in questions[batch]]
-        try:
-            predictions += model.answer(images, prompts[batch], how.max_new_tokens)
-        except UserError as error:  # of a plain model's processor, which knows no files
-            first, last = questions[batch][0].row, questions[batch][-1].row
-            raise UserError(f"{first.file}: rows {first.number} to {last.number}: {error.message}", error.help) from error
+        predictions += model.answer(images, prompts[batch], how.max_new_tokens)
         if progress:
             progress(len(predictions), len(questions))
     answered = [
@@ -71,14 +66,32 @@ def evaluate_ocr(
         "prompt_sha256": hashlib.sha256("".join(f"{prompt}\0" for prompt in prompts).encode()).hexdigest(),
         "suffix": how.suffix,
         "shots": 0,
-        "limit": how.limit,
+        "limit": effective(how.limit, len(data.questions)),
         "decoding": "greedy",
         "max_new_tokens": how.max_new_tokens,
         "image": model.preprocessing,
     }
     left = len(data.questions) - len(questions)
     cut = (f"only the first {len(questions)} of the file's {len(data.questions)} questions",) if left else ()
-    return dataclasses.replace(result, protocol={**asked, **result.protocol}, warnings=result.warnings + cut)
+    return dataclasses.replace(
+        result,
+        protocol={**asked, **result.protocol},
+        hashes={"data": {"sha256": content, "questions": len(questions)}},
+        warnings=result.warnings + cut,
+    )
+
+
+def _checked(model: Answerer, questions: Sequence[OcrQuestion], prompts: Sequence[str], max_new_tokens: int) -> str:
+    """SHA-256 of questions, answers and pixels, whether images are stored in the table or beside it, once all can be asked.
+
+    This takes little time; a question that failed after hours would take the answers before it along.
+    """
+    digest = hashlib.sha256()
+    for question, prompt in zip(questions, prompts, strict=True):
+        image = question.decode()
+        model.check(f"{question.row.file}: row {question.row.number}", image, prompt, max_new_tokens)
+        digest.update(f"{_asked(question)}\0{image.size}\0".encode() + image.tobytes())
+    return digest.hexdigest()
 
 
 def score(task: str, answered: Sequence[Answered], fold_fullwidth: bool) -> Result:
@@ -124,8 +137,11 @@ def _ids(answered: Iterable[Answered]) -> list[str]:
     seen: dict[str, int] = {}
     ids = []
     for one in answered:
-        asked = json.dumps([one.dataset, one.question_type, one.question, *one.answers])
-        digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(_asked(one).encode()).hexdigest()[:16]
         seen[digest] = seen.get(digest, 0) + 1
         ids.append(f"{digest}-{seen[digest]}")
     return ids
+
+
+def _asked(one: Answered | OcrQuestion) -> str:
+    return json.dumps([one.dataset, one.question_type, one.question, *one.answers])

@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
 def write_rendered(source: RenderedText, name: str, seed: int, count: int, folder: Path) -> Path:
     """Draw the first `count` held-out samples of a source into `folder`: the parquet file, whose path is returned, and a card.
 
-    The drawings and the file's bytes are a function of the source, the seed and the count alone.
+    The drawings are a function of the source, the seed and the count alone; with the same libraries so are the file's bytes.
     """
     heldout = RenderedTextSource(source.model_copy(update={"split": "heldout"}), seed)
     rows = []

@@ -7,39 +7,36 @@ import tempfile
 from pathlib import Path
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.limits import check_answers_fit
 from smoe_cli.eval.models import Asking
-from smoe_cli.eval.ocr.data import OcrData, load_ocr
+from smoe_cli.eval.ocr.data import load_ocr
 from smoe_cli.eval.ocr.ocrbench import evaluate_ocr
 from smoe_cli.eval.ocr.rendered import write_rendered
-from smoe_cli.eval.provenance import hash_files
 from smoe_cli.eval.results import Result
-from smoe_cli.model.model import SymbioticModel
 from smoe_cli.recipe.measures import OcrBench, RenderedOcr
 from smoe_cli.recipe.models import Recipe, RenderedText
 
 
 def run_ocr(asking: Asking, task: OcrBench) -> Result:
     """OCRBench, or questions in its columns."""
-    return _ask(asking, load_ocr(Path(task.data)), Path(task.data), task.task, task)
+    return _ask(asking, task.task, task)
 
 
 def run_rendered(asking: Asking, task: RenderedOcr) -> Result:
     """The held-out strings of a source of the model's recipe."""
     asking.opened.reader(task.task)
-    recipe = asking.opened.recipe
-    if recipe is None:
-        raise UserError("rendered-ocr: a plain model of transformers has no recipe with strings to draw")
-    source = rendered_source(recipe, task.source)
+    source = rendered_source(asking.opened.recipe, task.source)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (asking.out_dir or Path(temporary)) / "data" / task.source
-        file = write_rendered(source, task.source, recipe.seed, task.questions, folder)
-        result = _ask(asking, load_ocr(file), folder, task.task, OcrBench(task="ocrbench", data=str(file)))
-    return dataclasses.replace(result, protocol={**result.protocol, "source": task.source, "seed": recipe.seed})
+        file = write_rendered(source, task.source, task.seed, task.questions, folder)
+        result = _ask(asking, task.task, OcrBench(task="ocrbench", data=str(file)))
+    drawn = {"source": task.source, "limit": task.questions, "seed": task.seed}
+    return dataclasses.replace(result, protocol={**result.protocol, **drawn})
 
 
-def rendered_source(recipe: Recipe, name: str) -> RenderedText:
+def rendered_source(recipe: Recipe | None, name: str) -> RenderedText:
     """The source of this name. Raises UserError unless it is a `rendered-text` source with task `mmu`."""
+    if recipe is None:
+        raise UserError("rendered-ocr: a plain model of transformers has no recipe with strings to draw")
     source = recipe.data.sources.get(name)
     if isinstance(source, RenderedText) and source.task == "mmu":
         return source
@@ -50,11 +47,6 @@ def rendered_source(recipe: Recipe, name: str) -> RenderedText:
     )
 
 
-def _ask(asking: Asking, data: OcrData, root: Path, name: str, how: OcrBench) -> Result:
-    opened = asking.opened
-    reader = opened.reader(name)
-    if isinstance(opened.model, SymbioticModel):
-        places = ((f"{one.row.file}: row {one.row.number}", one.question + how.suffix) for one in data.questions[: how.limit])
-        check_answers_fit(opened.model, opened.tokenizer, places, how.max_new_tokens)
-    result = evaluate_ocr(reader, data, name, how, asking.batch_size, asking.tell)
-    return dataclasses.replace(result, hashes={"data": hash_files(data.files, root if root.is_dir() else root.parent)})
+def _ask(asking: Asking, name: str, how: OcrBench) -> Result:
+    reader = asking.opened.reader(name)
+    return evaluate_ocr(reader, load_ocr(Path(how.data)), name, how, asking.batch_size, asking.tell)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from smoe_cli.errors import UserError
+from smoe_cli.errors import Failure, UserError
 from smoe_cli.files import sha256
 
 if TYPE_CHECKING:
@@ -98,11 +97,18 @@ def is_plain(path: Path) -> bool:
 
 
 def run_directory(path: Path) -> Path | None:
-    """The run directory that `path` is or whose model it is, if any."""
-    for folder in (path, path.resolve().parent):
-        if (folder / "recipe.resolved.yaml").is_file():
-            return folder
-    return None
+    """The run directory that `path` is or whose final model or checkpoint it is, if any; other models that lie in one are not
+    its own."""
+    whole = path.resolve()
+    run = path
+    if not is_run(whole):
+        run = whole.parents[1] if whole.parent.name == "checkpoints" else whole.parent if whole.name == "model" else path
+    return run if is_run(run) else None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a training has begun here."""
+    return (path / "recipe.resolved.yaml").is_file()
 
 
 def recipe_of(path: Path) -> Recipe | None:
@@ -148,13 +154,11 @@ def _check_computes(opened: OpenModel, path: Path, dtype: str) -> None:
 
     place, help = f"{path}: cannot be computed in {dtype} on {opened.model.device.type}", "pass --dtype float32"
     try:
-        [score] = opened.scorer(1).log_likelihoods([((0, 0), (0,))])
+        opened.scorer(1).log_likelihoods([((0, 0), (0,))])
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, Failure) as error:
         raise UserError(f"{place}: {str(error).splitlines()[0]}", help) from error
-    if not math.isfinite(score):
-        raise UserError(f"{place}: the result is {score}, the numbers leave its range", help)
 
 
 def _identity(path: Path, found: Found, opened: OpenModel) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def open_plain(folder: Path, dtype: str = "float32") -> tuple[PreTrainedModel, A
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
+            local_files_only=True,
             ignore_mismatched_sizes=True,  # reported below, by name
             output_loading_info=True,
         )
@@ -85,7 +86,7 @@ def _config(folder: Path, written: dict[str, Any]) -> PreTrainedConfig:
         own = " and runs none of the model's own code" if "auto_map" in written else ""
         raise UserError(f"{path}: this transformers has no model `{name}`{own}", "install a later transformers, if one has")
     with loading(folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if config.is_encoder_decoder or not _continues_texts(config):
         written_as = f" (written as {config.architectures[0]})" if config.architectures else ""
         raise UserError(

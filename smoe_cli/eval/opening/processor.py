@@ -53,8 +53,10 @@ def read_processor(folder: Path, config: PreTrainedConfig, tokenizer: Any) -> Pr
         parts: dict[str, Any] = {"tokenizer": tokenizer, **dict.fromkeys(LEFT_OUT)}
         if more := sorted(set(cls.get_attributes()) - {"image_processor", *parts}):
             raise UserError(f"{folder}: its {cls.__name__} has a part `{more[0]}`, which smoe does not know")
-        parts["image_processor"] = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
-        settings, _ = cls.get_processor_dict(folder)
+        parts["image_processor"] = AutoImageProcessor.from_pretrained(
+            folder, backend="pil", trust_remote_code=False, local_files_only=True
+        )
+        settings, _ = cls.get_processor_dict(folder, local_files_only=True)
         return cls.from_args_and_dict([parts[name] for name in cls.get_attributes()], settings)
     except UserError:
         raise

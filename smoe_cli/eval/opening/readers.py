@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,9 +12,9 @@ from jinja2 import TemplateError
 from PIL import Image
 from transformers import GenerationConfig, PreTrainedModel
 
-from smoe_cli.data.positions import vit_layout
+from smoe_cli.data.documents import DocumentBuilder
 from smoe_cli.errors import UserError
-from smoe_cli.eval.limits import positions
+from smoe_cli.eval.limits import check_answer_fits, positions
 from smoe_cli.eval.tables import short
 from smoe_cli.model.inference import answer
 from smoe_cli.model.model import SymbioticModel
@@ -36,8 +37,15 @@ class OwnReader:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """What becomes of an image before the model sees it."""
-        size, _ = vit_layout(self.model.recipe, self.model.plan)
-        return {"size": list(size), "resize": "bicubic, keeping proportions, padded with grey", "mode": "RGB"}
+        return {"size": list(self._builder.vit_size), "resize": "bicubic, keeping proportions, padded with grey", "mode": "RGB"}
+
+    @cached_property
+    def _builder(self) -> DocumentBuilder:
+        return DocumentBuilder(self.model.recipe, self.model.plan, self.tokenizer)
+
+    def check(self, name: str, image: Image.Image, question: str, max_new_tokens: int) -> None:
+        """Raise UserError when a question is no Unicode or too long; any image will do."""
+        check_answer_fits(self.model, self._builder, (name, question), max_new_tokens)
 
     def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
         """Greedy answers under the prompt of the training task `mmu`."""
@@ -70,20 +78,15 @@ class PlainReader:
             "chat_template_sha256": None if template is None else hashlib.sha256(template.encode()).hexdigest(),
         }
 
-    def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
-        """Greedy answers; all pairs are one batch, padded on the left.
+    def check(self, name: str, image: Image.Image, question: str, max_new_tokens: int) -> None:
+        """Raise UserError when the processor refuses an image or a question, or the prompt is too long."""
+        self._inputs(name, [image], [question], max_new_tokens)
 
-        Raises UserError when the processor refuses an image or a question, or a prompt is too long.
-        """
-        inputs = self._inputs(images, questions)
+    def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
+        """Greedy answers; all pairs are one batch, padded on the left. Raises UserError as `check` does."""
+        name = _named(questions)
+        inputs = self._inputs(name, images, questions, max_new_tokens).to(self.model.device, self.model.dtype)
         length = inputs["input_ids"].shape[1]
-        limit = positions(self.model, self.processor.tokenizer)
-        if length + max_new_tokens > limit:
-            raise UserError(
-                f"{_named(questions)}: {length} tokens of prompt and image and {max_new_tokens} of the answer do not fit the "
-                f"model's {limit} positions",
-                "lower the size of images in its preprocessor_config.json, or allow a shorter answer",
-            )
         settings = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
@@ -98,7 +101,7 @@ class PlainReader:
                 rows = self.model.generate(**inputs)[:, length:].tolist()  # type: ignore[operator]
         except ValueError as error:  # image tokens that are not those of the config
             raise UserError(
-                f"{_named(questions)}: {type(self.model).__name__} refuses what its processor made of it: {error}",
+                f"{name}: {type(self.model).__name__} refuses what its processor made of it: {error}",
                 "its config.json and its tokenizer do not fit; copy all files again",
             ) from error
         finally:
@@ -106,8 +109,8 @@ class PlainReader:
         answers = [row[: min((i for i, token in enumerate(row) if token in self.ends), default=len(row))] for row in rows]
         return self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _inputs(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Any:
-        """Token ids, pixels and whatever else the model takes, on its device."""
+    def _inputs(self, name: str, images: Sequence[Image.Image], questions: Sequence[str], max_new_tokens: int) -> Any:
+        """Token ids, pixels and whatever else the model takes, of prompts that leave room for `max_new_tokens`."""
         try:
             prompts = self._prompts(questions)
             begins = self.processor.tokenizer.bos_token
@@ -124,10 +127,17 @@ class PlainReader:
             # of its image processor, of the count of image tokens in the text, of the template
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"{_named(questions)}: {type(self.processor).__name__} refuses this question or its image: {first}",
+                f"{name}: {type(self.processor).__name__} refuses this question or its image: {first}",
                 "look at the image, and at the chat template of the model's folder",
             ) from error
-        return inputs.to(self.model.device, self.model.dtype)
+        length, limit = inputs["input_ids"].shape[1], positions(self.model, self.processor.tokenizer)
+        if length + max_new_tokens > limit:
+            raise UserError(
+                f"{name}: {length} tokens of prompt and image and {max_new_tokens} of the answer do not fit the model's "
+                f"{limit} positions",
+                "lower the size of images in its preprocessor_config.json, or allow a shorter answer",
+            )
+        return inputs
 
     def _prompts(self, questions: Sequence[str]) -> list[str]:
         if self._template is None:

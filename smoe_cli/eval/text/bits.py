@@ -6,6 +6,7 @@ lm-evaluation-harness cuts them for its `bits_per_byte` (0.4.13, `get_rolling_to
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -61,13 +62,20 @@ def evaluate_bits(
         task="bits-per-byte",
         name="bits-per-byte",
         metrics={"bits_per_byte": Metric(sum(bits) / sum(sizes), _standard_error(bits, sizes), "lower")},
-        details={"bits": sum(bits), "bytes": sum(sizes), "tokens": tokens, "texts": len(texts)},
+        details={
+            "bits": sum(bits),
+            "bytes": sum(sizes),
+            "tokens": tokens,
+            "texts": len(texts),
+            "first_token_after": tokenizer.convert_ids_to_tokens(prefix),
+        },
         predictions=tuple(
             Prediction(str(index), value=own, weight=size) for index, (own, size) in enumerate(zip(bits, sizes, strict=True))
         ),
         protocol={
+            "prompt": "each text on its own, after the tokenizer's bos, or eos without one",
+            "prompt_sha256": hashlib.sha256("".join(f"{text}\0" for text in texts).encode()).hexdigest(),
             "window": window,
-            "first_token_after": tokenizer.convert_ids_to_tokens(prefix),
             "score": "negative log2-likelihood of the text's tokens, float32 log-softmax, per UTF-8 byte",
         },
     )

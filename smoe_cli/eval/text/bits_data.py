@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from smoe_cli.data.prose import passages
 from smoe_cli.data.sample import BadRow
 from smoe_cli.data.sources import open_source
 from smoe_cli.errors import UserError
-from smoe_cli.eval.provenance import hash_files
 from smoe_cli.recipe.measures import BitsPerByte
 from smoe_cli.recipe.models import Columns, Dataset, PythonDocs, SourceBase
 
 NEEDS = "a `python-docs` source with `split: train`"
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Texts in their order, and a hash of all of them or of the file they came from."""
-
-    texts: tuple[str, ...]
-    hash: dict[str, Any]
-
-
-def load_texts(task: BitsPerByte, sources: Mapping[str, SourceBase]) -> Texts:
+def load_texts(task: BitsPerByte, sources: Mapping[str, SourceBase]) -> tuple[str, ...]:
     """Read what a task measures; sources: the recipe's. Raises UserError on a source without held-out text and on bad data."""
     if task.data is not None:
         return _file(Path(task.data).expanduser(), task.column)
@@ -38,13 +26,15 @@ def load_texts(task: BitsPerByte, sources: Mapping[str, SourceBase]) -> Texts:
             f"bits-per-byte: `{task.source}` is not {NEEDS} of this recipe",
             f"sources that can be used: {', '.join(known) or 'none'}; or name a file of texts with `data`",
         )
-    texts = passages("heldout")
-    return Texts(texts, {"sha256": hashlib.sha256("\0".join(texts).encode()).hexdigest(), "texts": len(texts)})
+    return passages("heldout")
 
 
-def _file(path: Path, column: str) -> Texts:
+def _file(path: Path, column: str) -> tuple[str, ...]:
     if not path.is_file():
-        raise UserError(f"{path}: no such file", "task `bits-per-byte` reads a .jsonl, .json, .csv or .parquet file")
+        raise UserError(
+            f"{path}: {'a folder' if path.is_dir() else 'no such file'}",
+            "task `bits-per-byte` reads a .jsonl, .json, .csv or .parquet file",
+        )
     spec = Dataset(kind="dataset", task="lm", path=str(path), columns=Columns(text=column), streaming=True)  # in file order
     source = open_source("bits-per-byte", spec, seed=0, phase=0)
     texts = []
@@ -56,4 +46,4 @@ def _file(path: Path, column: str) -> Texts:
             raise UserError(f"{source.place(index)}: {error.detail}", "`column` names the column of texts") from None
         except UnicodeEncodeError:
             raise UserError(f"{source.place(index)}: text is not valid Unicode") from None
-    return Texts(tuple(texts), hash_files([path], path.parent))
+    return tuple(texts)

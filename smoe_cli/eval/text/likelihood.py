@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smoe_cli.errors import UserError
+from smoe_cli.errors import Failure, UserError
 from smoe_cli.eval.protocols import Request
 from smoe_cli.eval.text.prefix import LEAST, Prefix, common_prefix, why_not
 
@@ -20,6 +20,12 @@ LOGITS = 2**27
 
 SOFTMAX = 2**24
 """Most logits that are turned into log-probabilities at once."""
+
+NOT_FINITE = (
+    "the model's log-likelihoods are not finite numbers",
+    "its weights are damaged or its training diverged, or numbers leave the range of --dtype",
+)
+"""A message and its help."""
 
 
 @dataclass
@@ -53,8 +59,9 @@ class BatchedScorer:
         self.truncated = 0
 
     def log_likelihoods(self, requests: Sequence[Request], tell: Callable[[int], None] | None = None) -> list[float]:
-        """For each request log p(continuation | context). Raises UserError when a continuation alone is too long.
+        """For each request log p(continuation | context).
 
+        Raises UserError when a continuation alone is too long, Failure when a log-likelihood is no finite number.
         `tell(done)` is called after each batch, with requests.
         """
         whole: dict[tuple[int, ...], _Row] = {}
@@ -113,6 +120,8 @@ class BatchedScorer:
         for (*_, number), value in zip(targets, log_probs.tolist(), strict=True):
             found.setdefault(number, []).append(value)
         for number, values in found.items():
+            if not all(map(math.isfinite, values)):  # the likeliest of such numbers would look like an answer
+                raise Failure(*NOT_FINITE)
             scores[number] = math.fsum(values)
 
     def _log_probs(

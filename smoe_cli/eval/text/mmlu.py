@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from smoe_cli.eval.predictions import Prediction, chosen
 from smoe_cli.eval.protocols import Request, Scorer
+from smoe_cli.eval.provenance import effective, hash_asked
 from smoe_cli.eval.results import Count, Metric, Result
 from smoe_cli.eval.text.mmlu_data import LETTERS, MmluData, Question, Subject
 from smoe_cli.eval.text.mmlu_subjects import CATEGORY, SUBJECTS
@@ -93,7 +95,7 @@ def evaluate_mmlu(
     warnings = []
     if len(subjects) < len(SUBJECTS):
         warnings.append(f"{len(subjects)} of MMLU's {len(SUBJECTS)} subjects")
-    if limit:
+    if limit := effective(limit, max(len(subject.test) for subject in data.subjects)):
         warnings.append(f"only the first {limit} question(s) of each subject")
     return Result(
         task="mmlu",
@@ -112,6 +114,7 @@ def evaluate_mmlu(
             "special_tokens": "the tokenizer's default",
             "truncation": "left",
         },
+        hashes={"data": hash_asked((subject.name, *astuple(one)) for subject in data.subjects for one in subject.test[:limit])},
         warnings=tuple(warnings),
         predictions=tuple(predictions),
     )

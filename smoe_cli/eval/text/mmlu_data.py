@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.tables import Row, is_text, read_rows, short
+from smoe_cli.eval.tables import Row, integral, is_text, read_rows, short
 from smoe_cli.eval.text.mmlu_layouts import SPLITS, check_subject, find_parts
 from smoe_cli.eval.text.packages import data_folder
 
@@ -40,8 +40,6 @@ class MmluData:
 
     subjects: tuple[Subject, ...]
     files: tuple[Path, ...]
-    root: Path
-    """The folder or file that was named."""
 
 
 def load_mmlu(source: str | Path, shots: int) -> MmluData:
@@ -72,7 +70,7 @@ def load_mmlu(source: str | Path, shots: int) -> MmluData:
                 f"pass --shots {examples}, or add the `dev` split",
             )
     subjects = [Subject(name, tuple(found["dev"].get(name, ())), tuple(test)) for name, test in sorted(found["test"].items())]
-    return MmluData(tuple(subjects), tuple(files), path)
+    return MmluData(tuple(subjects), tuple(files))
 
 
 def _split(row: Row) -> str:
@@ -95,7 +93,7 @@ def parse_question(row: Row) -> Question:
 
 
 def _answer(row: Row) -> int:
-    answer = row.get("answer")
+    answer = integral(row.get("answer"))
     if isinstance(answer, str):
         answer = answer.strip()
         if answer in tuple("0123"):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from smoe_cli.eval.predictions import Prediction, best
 from smoe_cli.eval.protocols import Request, Scorer
+from smoe_cli.eval.provenance import effective, hash_asked
 from smoe_cli.eval.results import Count, Metric, Result
 from smoe_cli.eval.tables import Row
 from smoe_cli.eval.text.mmlu import encode
@@ -71,12 +72,12 @@ BENCHMARKS: dict[type, Benchmark] = {
 """Task → the benchmark: a further one is its words in `recipe.measures` and an entry here."""
 
 
-def load_choices(task: ChoiceTask) -> tuple[Questions, Path]:
-    """The questions of a task, and the folder that its files lie in. Raises UserError as `load_questions` does."""
+def load_choices(task: ChoiceTask) -> Questions:
+    """The questions of a task. Raises UserError as `load_questions` does."""
     benchmark = BENCHMARKS[type(task)]
     path = data_folder(task.data, "") if benchmark.layout else Path(task.data).expanduser()
     split = None if isinstance(task, MultipleChoice) else task.split
-    return load_questions(path, benchmark.layout, benchmark.parse, split), path if path.is_dir() else path.parent
+    return load_questions(path, benchmark.layout, benchmark.parse, split)
 
 
 def prompt_of(task: ChoiceTask) -> str:
@@ -133,13 +134,14 @@ def evaluate_choices(
             "prompt_source": BENCHMARKS[type(task)].source,
             "prompt_sha256": digest.hexdigest(),
             "shots": 0,
-            "limit": task.limit,
-            "split": data.split,
+            "limit": effective(task.limit, len(data.questions)),
             "score": "log-likelihood of the continuation, float32 log-softmax, ties to the first",
             "normalised": "divided by the choice's length in characters",
             "special_tokens": "the tokenizer's default",
             "truncation": "left",
         },
+        details={"split": data.split},
+        hashes={"data": hash_asked(map(astuple, questions))},
         warnings=tuple(_warnings(task, data)),
     )
 
@@ -164,6 +166,6 @@ def _warnings(task: ChoiceTask, data: Questions) -> list[str]:
     layout, found = BENCHMARKS[type(task)].layout, []
     if layout and data.split not in (None, layout.splits[0]):
         found.append(f"split `{data.split}`; published numbers are of `{layout.splits[0]}`")
-    if task.limit and task.limit < len(data.questions):
-        found.append(f"only the first {task.limit} question(s)")
+    if limit := effective(task.limit, len(data.questions)):
+        found.append(f"only the first {limit} question(s)")
     return found

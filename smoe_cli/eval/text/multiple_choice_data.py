@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.tables import Row, is_text, read_rows, short
+from smoe_cli.eval.tables import Row, integral, is_text, read_rows, short
 from smoe_cli.eval.text.mmlu_layouts import split_files
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -99,7 +99,7 @@ def parse_arc(row: Row) -> Question:
     key = row.get("answerKey")
     if key not in labels:
         raise row.error(f"`answerKey` is {short(repr(key))}, the labels are {', '.join(labels)}")
-    return Question(str(row.values.get("id", "")), question, texts, labels.index(key))
+    return Question(_id(row), question, texts, labels.index(key))
 
 
 def parse_hellaswag(row: Row) -> Question:
@@ -137,12 +137,21 @@ def parse_own(row: Row) -> Question:
         choices = _texts(row, cells, "A, B, …")
     else:
         choices = _texts(row, row.get("choices"), "choices")
-    return Question(str(row.values.get("id", "")), question, choices, _answer(row, row.get("answer"), choices))
+    return Question(_id(row), question, choices, _answer(row, row.get("answer"), choices))
+
+
+def _id(row: Row) -> str:
+    """What the row is called; nothing when its `id` is missing or empty."""
+    value = row.values.get("id")
+    name = "" if value is None else str(value)
+    if not is_text(name):
+        raise row.error("`id` is not a text")
+    return name
 
 
 def _answer(row: Row, answer: Any, choices: Sequence[str]) -> int:
     if not isinstance(answer, str):
-        return _index(row, "answer", answer, choices)
+        return _index(row, "answer", integral(answer), choices)
     bare = answer.strip()
     meant = {index for index, choice in enumerate(choices) if choice.strip() == bare}
     if len(bare) == 1 and bare in LETTERS[: len(choices)]:

@@ -6,7 +6,7 @@ import dataclasses
 
 from smoe_cli.errors import UserError
 from smoe_cli.eval.models import Asking
-from smoe_cli.eval.provenance import hash_files
+from smoe_cli.eval.provenance import effective, hash_asked
 from smoe_cli.eval.results import Result
 from smoe_cli.eval.text.bits import evaluate_bits
 from smoe_cli.eval.text.bits_data import load_texts
@@ -24,47 +24,42 @@ WINDOW = 1024
 
 def run_text(asking: Asking, task: TextTask) -> Result:
     """Measure a model, ours or plain, on one task. Raises UserError on bad data."""
-    score = asking.opened.scorer(asking.batch_size)
+    scorer = asking.opened.scorer(asking.batch_size)
     if isinstance(task, BitsPerByte):
-        return _bits(asking, task, score)
+        return _bits(asking, task, scorer)
     tokenizer = asking.opened.tokenizer
     if isinstance(task, Mmlu):
-        mmlu = load_mmlu(task.data, task.shots)
-        files, root = mmlu.files, mmlu.root
-        result = evaluate_mmlu(score, tokenizer, mmlu, task.shots, task.limit, asking.tell)
+        result = evaluate_mmlu(scorer, tokenizer, load_mmlu(task.data, task.shots), task.shots, task.limit, asking.tell)
     else:
-        data, root = load_choices(task)
-        files = data.files
-        result = evaluate_choices(score, tokenizer, task, data, asking.tell)
+        result = evaluate_choices(scorer, tokenizer, task, load_choices(task), asking.tell)
     return dataclasses.replace(
         result,
-        protocol={**result.protocol, "truncated": score.truncated},
-        circumstances={"max_length": score.max_length, "prefix_cache": score.share_prefix},
-        warnings=(*result.warnings, *_cut(score)),
-        hashes={"data": hash_files(files, root if root.is_dir() else root.parent)},
+        circumstances={"max_length": scorer.max_length, "truncated": scorer.truncated, "prefix_cache": scorer.share_prefix},
+        warnings=(*result.warnings, *_cut(scorer)),
     )
 
 
-def _bits(asking: Asking, task: BitsPerByte, score: BatchedScorer) -> Result:
+def _bits(asking: Asking, task: BitsPerByte, scorer: BatchedScorer) -> Result:
     recipe = asking.opened.recipe
     found = load_texts(task, recipe.data.sources if recipe else {})
-    window = task.window or min(recipe.data.sequence_length if recipe else WINDOW, score.max_length)
-    if window > score.max_length:
+    window = task.window or min(recipe.data.sequence_length if recipe else WINDOW, scorer.max_length)
+    if window > scorer.max_length:
         raise UserError(
-            f"bits-per-byte: a window of {window} tokens, the model has {score.max_length} positions", "lower `window`"
+            f"bits-per-byte: a window of {window} tokens, the model has {scorer.max_length} positions", "lower `window`"
         )
-    result = evaluate_bits(score, asking.opened.tokenizer, found.texts[: task.limit], window, asking.tell)
-    asked = {"source": task.source, "column": task.column if task.data else None, "limit": task.limit}
+    result = evaluate_bits(scorer, asking.opened.tokenizer, found[: task.limit], window, asking.tell)
+    limit = effective(task.limit, len(found))
+    asked = {"source": task.source, "column": task.column if task.data else None, "limit": limit}
     return dataclasses.replace(
         result,
         protocol={**result.protocol, **asked},
-        circumstances={"max_length": score.max_length},
-        hashes={"data": found.hash},
-        warnings=(f"only the first {task.limit} text(s)",) if task.limit and task.limit < len(found.texts) else (),
+        circumstances={"max_length": scorer.max_length},
+        hashes={"data": hash_asked(found[:limit])},
+        warnings=(f"only the first {limit} text(s)",) if limit else (),
     )
 
 
-def _cut(score: BatchedScorer) -> list[str]:
-    if not score.truncated:
+def _cut(scorer: BatchedScorer) -> list[str]:
+    if not scorer.truncated:
         return []
-    return [f"{score.truncated} request(s) lost tokens on the left: longer than the model's {score.max_length} positions"]
+    return [f"{scorer.truncated} request(s) lost tokens on the left: longer than the model's {scorer.max_length} positions"]

@@ -2,9 +2,12 @@
 
 const SAVED = []; // {what, rows()} of every control, in reading order
 
+const FORMULA = /^[=+\-@\t\r]/; // what a spreadsheet would compute, were it no number
+
 function csvText(rows) {
   const quote = (cell) => {
-    const text = cell === null || cell === undefined ? "" : String(cell);
+    const written = cell === null || cell === undefined ? "" : String(cell);
+    const text = FORMULA.test(written) && Number.isNaN(Number(written)) ? `'${written}` : written;
     return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
   };
   return rows.map((row) => row.map(quote).join(",")).join("\n") + "\n";
@@ -22,38 +25,37 @@ function save(name, parts, type) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-function csvButton(what, rows) {
+function csvButton(what, rows, label = "CSV") {
   SAVED.push({ what, rows });
-  const button = element("button", { type: "button", class: "csv", "aria-label": `Save ${what} as CSV` }, "CSV");
+  const button = element("button", { type: "button", class: "csv", "aria-label": `Save ${what} as CSV` }, label);
   button.addEventListener("click", () => save(fileName(`${RUN.name}-${what}`, "csv"), [csvText(rows())], "text/csv"));
   return button;
 }
 
 const NUMBER = "data[value]";
 
-/** A number by its exact value; what holds none, by its text. */
+/** What a cell holds, by name: its numbers by their keys, or its text (a number without a key likewise) under no name. */
 function cellValues(cell) {
-  const found = [...cell.querySelectorAll(NUMBER)].map((node) => node.value);
-  return found.length ? found : [cell.textContent.trim().replace(/^–$/, "")];
+  const found = new Map();
+  for (const { value, dataset } of cell.querySelectorAll(NUMBER)) {
+    const key = dataset.key || "";
+    let name = key;
+    for (let times = 2; found.has(name); times++) name = `${key} ${times}`.trim();
+    found.set(name, value);
+  }
+  if (!found.size && !cell.querySelector("svg")) found.set("", cell.textContent.trim().replace(/^–$/, ""));
+  return found;
 }
 
-/** Rows of a table. A column whose cells hold several numbers becomes several, named after them. */
+/** Rows of a table. A column whose numbers have names becomes one for each name; a column of drawings, none. */
 function tableRows(node) {
-  const rows = [...node.rows].map((row) => [...row.cells]);
-  const head = rows.shift().map((cell) => cell.textContent.trim());
-  const names = head.map((title, column) => {
-    const cells = rows.map((row) => row[column]).filter(Boolean);
-    const widest = cells.reduce((best, cell) => (cell.querySelectorAll(NUMBER).length > best.length ? [...cell.querySelectorAll(NUMBER)] : best), []);
-    return widest.length < 2 ? [title] : widest.map((found, i) => `${title} ${found.dataset.key || i + 1}`);
+  const [titles, ...rows] = [...node.rows].map((row, i) => [...row.cells].map((cell) => (i ? cellValues(cell) : cell.textContent.trim())));
+  const columns = titles.flatMap((title, at) => {
+    const names = new Set(rows.flatMap((row) => [...row[at]].filter(([name, value]) => name || value).map(([name]) => name)));
+    if (!names.size && (!rows.length || rows.some((row) => row[at].size))) names.add("");
+    return [...names].map((name) => ({ title: `${title} ${name}`.trim(), at, name }));
   });
-  // a column of drawings and nothing else holds no number
-  const kept = head.map((_, column) => names[column].length > 1 || !rows.every((row) => row[column]?.querySelector("svg")));
-  const body = rows.map((row) => names.flatMap((columns, i) => {
-    if (!kept[i]) return [];
-    const values = row[i] ? cellValues(row[i]) : [];
-    return columns.map((_, at) => values[at]);
-  }));
-  return [names.flatMap((columns, i) => (kept[i] ? columns : [])), ...body];
+  return [columns.map(({ title }) => title), ...rows.map((row) => columns.map(({ at, name }) => row[at].get(name)))];
 }
 
 /** The numbers that stand outside tables and charts, by section, part of it and name. */

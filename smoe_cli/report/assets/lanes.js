@@ -52,7 +52,7 @@ function laneChart(figure, spec) {
       spec.lines.forEach((line, i) => { values[i].textContent = digits(set.series[line.key][index]); });
     };
     cursor.followers.add(draw);
-    const drop = steer(svg, set, (pixels) => ((pixels - left) / (right - left)) * RUN.total, say);
+    const drop = steer(svg, set, (pixels) => ((pixels - left) / (right - left)) * RUN.end, say);
     forget = () => { drop(); cursor.followers.delete(draw); };
     draw();
   });

@@ -24,9 +24,9 @@ function phaseAt(set, index) {
   return set.phase[index] || "";
 }
 
-/** Pixels of a step; the axis runs over the whole plan, reached or not. */
+/** Pixels of a step; the axis ends with the plan, or at twice the step that was reached. */
 function horizontal(left, right) {
-  return (step) => left + (step / Math.max(1, RUN.total)) * (right - left);
+  return (step) => left + (step / Math.max(1, RUN.end)) * (right - left);
 }
 
 /** Every second phase shaded, all of them named, and the part of the plan that was never reached hatched. */
@@ -47,10 +47,10 @@ function background(x, top, bottom, id, names) {
     const at = x(RUN.draws);
     parts.push(shape("line", { class: "draws", x1: at, x2: at, y1: top, y2: bottom }));
   }
-  if (RUN.last < RUN.total) {
+  if (RUN.last < RUN.end) {
     const from = x(RUN.last);
     parts.push(shape("defs", {}, hatch(id)));
-    const width = Math.max(0, x(RUN.total) - from);
+    const width = Math.max(0, x(RUN.end) - from);
     parts.push(shape("rect", { fill: `url(#${id})`, x: from, y: top, width, height: bottom - top }));
     if (width > 80 && bottom - top > 60 && names) parts.push(shape("text", { x: from + width / 2, y: (top + bottom) / 2, "text-anchor": "middle", class: "over" }, "not reached"));
   }
@@ -58,7 +58,7 @@ function background(x, top, bottom, id, names) {
 }
 
 function stepAxis(x, left, right, bottom) {
-  const found = ticks(0, RUN.total, Math.max(2, Math.floor((right - left) / 90)));
+  const found = ticks(0, RUN.end, Math.max(2, Math.floor((right - left) / 90)));
   return found.flatMap((step) => [
     shape("line", { class: "grid", x1: x(step), x2: x(step), y1: bottom, y2: bottom + 4 }),
     shape("text", { x: x(step), y: bottom + 16, "text-anchor": step === 0 ? "start" : x(step) > right - 20 ? "end" : "middle" }, grouped.format(step)),
@@ -200,7 +200,7 @@ function lineChart(figure, spec) {
       });
     };
     cursor.followers.add(draw);
-    const drop = steer(svg, set, (pixels) => ((pixels - left) / (right - left)) * RUN.total, say), drawn = draw;
+    const drop = steer(svg, set, (pixels) => ((pixels - left) / (right - left)) * RUN.end, say), drawn = draw;
     forget = () => { drop(); cursor.followers.delete(drawn); };
     draw();
   }

@@ -1,7 +1,7 @@
 // Puts everything in its place.
 
 const redraw = [];
-document.querySelector("header .status").append(csvButton("summary", () => textRows(document.querySelector("main"))));
+document.querySelector("header .status").append(csvButton("summary", () => textRows(document.querySelector("main")), "summary as CSV"));
 document.querySelectorAll("[data-chart], [data-heat], [data-gallery], table[data-csv]").forEach((node) => {
   if (node.matches("table")) {
     const button = csvButton(node.dataset.csv, () => tableRows(node));

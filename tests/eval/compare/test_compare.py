@@ -315,7 +315,8 @@ def test_things_that_cannot_be_compared(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"value": None}, r"b\.json: `metrics.acc` of mmlu is damaged"),
-        ({"value": float("nan")}, "is damaged"),
+        ({"value": 1e308}, "is damaged"),
+        ({"value": float("nan")}, r"b\.json: cannot be read as JSON: NaN"),
         ({"correct": 9}, "9 right of 4"),
     ],
 )
@@ -328,7 +329,7 @@ def test_damaged_numbers(tmp_path: Path, change: dict[str, Any], message: str) -
         compare(files)
 
 
-JUNK: list[Any] = [None, True, -1, 1.5, "x", [], ["x"], {}, {"x": 1}]
+JUNK: list[Any] = [None, True, -1, 1.5, "x", [], ["x"], {}, {"x": 1}, float("nan"), float("inf"), 1e308, 10**400]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -393,3 +394,13 @@ def test_json_object(two: Any, tmp_path: Path) -> None:
     assert (difference["only_first"], difference["only_second"], difference["p"]) == (0, 1, 1.0)
     refused = two(result(), result(hashes={})).to_dict()["refused"]
     assert refused == [{"task": "mmlu", "models": ["A", "B"], "fields": {"hashes.data.sha256": {"A": "dd"}}}]
+
+
+def test_columns_that_differ_in_a_hash_alone_are_told_apart(tmp_path: Path) -> None:
+    rows = [result(hashes={"data": {"sha256": digest * 32}}, seconds=n) for n in (1.0, 2.0) for digest in ("ab", "cd")]
+    found = compare([save(tmp_path / f"{index}.json", row) for index, row in enumerate(rows)])
+    titles = ["mmlu (hashes.data.sha256 abababab)", "mmlu (hashes.data.sha256 cdcdcdcd)"]
+    assert [(column.title, list(column.values)) for column in found.columns] == [
+        (titles[0], ["A", "C"]),
+        (titles[1], ["B", "D"]),
+    ]

@@ -16,6 +16,7 @@ from smoe_cli.data.rendered import RenderedTextSource
 from smoe_cli.errors import UserError
 from smoe_cli.eval.drawing.drawn_text import agree, edit_distance, likeness
 from smoe_cli.eval.models import Drawer, OpenModel
+from smoe_cli.eval.results import Count
 from smoe_cli.eval.run import evaluate
 from smoe_cli.recipe.measures import DrawnText
 from smoe_cli.recipe.models import RenderedText
@@ -78,6 +79,15 @@ def test_long_captions_are_drawn_and_their_strings_are_read() -> None:
     long = opened(**{"data.sources.draw": DRAW | {"captions": "long", "image_size": [12, 24]}, "data.sequence_length": 128})
     [result] = evaluate(long, [DrawnText(task="drawn-text", source="draw", strings=2)])
     assert f'It reads "{result.predictions[0].facts["expected"]}" in' in result.predictions[0].facts["caption"]
+
+
+def test_groups_stand_in_order_of_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Drawer, "draw", lambda self, prompts, seeds: [Image.new("RGB", (8, 8), "white") for _ in prompts])
+    wide = opened(**{"data.sources.draw": DRAW | {"length": [9, 10], "image_size": [16, 96]}})
+    [result] = evaluate(wide, [DrawnText(task="drawn-text", source="draw", strings=4)])
+    assert result.groups == {"9 characters": Count(0, 2), "10 characters": Count(0, 2)}
+    assert list(result.groups) == ["9 characters", "10 characters"]
+    assert result.details["different_strings"] == 4
 
 
 def test_models_and_sources_that_do_not_fit() -> None:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from smoe_cli.errors import UserError
-from smoe_cli.eval.drawing.generation import answer_about, draw_to_files, drawing_prompts, open_image, slug
+from smoe_cli.eval.drawing.generation import answer_about, check_draws, draw_to_files, drawing_prompts, open_image, slug
 from smoe_cli.recipe.models import Sampling
 from tests.eval.folders import READING_ONLY, build
 from tests.helpers import tiny
@@ -67,7 +67,8 @@ def test_prompts_and_models_that_cannot_draw() -> None:
     with pytest.raises(UserError, match="nothing to draw"):
         drawing_prompts(tiny(), ())
     with pytest.raises(UserError, match="the model of `tiny` cannot draw"):
-        drawing_prompts(tiny(**READING_ONLY), ("8",))
+        check_draws(tiny(**READING_ONLY))
+    check_draws(own)
 
 
 @pytest.mark.parametrize(

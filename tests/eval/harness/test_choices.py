@@ -70,7 +70,7 @@ def test_prompts_scores_and_accuracies_are_the_harness_s(name: str, bos: bool, t
     with harness_tasks([f"their_{name}"], [str(tmp_path)]) as tasks:
         report = ask_harness(opened, name, tasks[f"their_{name}"], None, None, 4)
     samples = sorted(report["samples"][f"their_{name}"], key=lambda sample: sample["doc_id"])
-    data, _ = load_choices(task)
+    data = load_choices(task)
     ours = evaluate_choices(BatchedScorer(opened.model, 4096, 8), opened.tokenizer, task, data)
     assert len(samples) == len(rows)
     for question, answer, sample in zip(data.questions, ours.predictions, samples, strict=True):

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
-from smoe_cli.errors import UserError
+from smoe_cli.errors import Failure, UserError
 from smoe_cli.eval.harness.noise import quiet
 from smoe_cli.eval.harness.run import run_harness
 from smoe_cli.eval.harness.tasks import harness_tasks
@@ -186,6 +187,8 @@ def test_a_prompt_that_is_cut_is_said_once(tmp_path: Path) -> None:
             {"dataset_path": "smoe-tests/none", "dataset_kwargs": {}},
             "its data cannot be read: Couldn't reach 'smoe-tests/none'",
         ),
+        ({"dataset_kwargs": {}}, "`mine` of lm-evaluation-harness: DatasetGenerationError: "),
+        ({"doc_to_target": "{{answer + 7}}"}, "`mine` of lm-evaluation-harness: IndexError: "),
         ({"test_split": "dev"}, "`mine` of lm-evaluation-harness: "),
         ({"unknown_key": 1}, "`mine` of lm-evaluation-harness: TypeError: "),
         ({"output_type": "guess"}, "`mine` of lm-evaluation-harness: "),
@@ -198,6 +201,14 @@ def test_a_task_that_cannot_be_set_up(keys: dict[str, Any], message: str, tmp_pa
     assert message in caught.value.message
     if "cannot be read" in message:
         assert "go online" in str(caught.value.help)
+
+
+def test_numbers_that_are_none_give_no_score(tmp_path: Path) -> None:
+    opened = plain()
+    with torch.no_grad():
+        opened.model.lm_head.weight[200] = float("nan")
+    with pytest.raises(Failure, match="not finite"):
+        run(opened, ["mine"], [str(write_tasks(tmp_path / "tasks", mine=CHOICE))])
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ class Parrot:
         self.batches: list[int] = []
         self.tokens: set[int] = set()
 
+    def check(self, name: str, image: Image.Image, question: str, max_new_tokens: int) -> None:
+        assert image.mode == "RGB"
+
     def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
         assert [image.mode for image in images] == ["RGB"] * len(questions)
         self.batches.append(len(questions))
@@ -193,16 +196,30 @@ def test_a_damaged_image_is_found_before_anything_is_asked(tmp_path: Path) -> No
     assert evaluate_ocr(parrot, load_ocr(file), "ocrbench", how(limit=2)).main.count == Count(0, 2)
 
 
-def test_a_batch_that_the_model_refuses_is_named_by_file_and_rows() -> None:
+def test_a_question_that_the_model_refuses_is_found_before_anything_is_asked() -> None:
     class Strict(Parrot):
-        def answer(self, images: list[Image.Image], questions: list[str], max_new_tokens: int) -> list[str]:
-            if "7" in questions:
-                raise UserError("too long", "ask less")
-            return super().answer(images, questions, max_new_tokens)
+        def check(self, name: str, image: Image.Image, question: str, max_new_tokens: int) -> None:
+            if (question, max_new_tokens) == ("7!", 5):
+                raise UserError(f"{name}: too long", "ask less")
 
-    with pytest.raises(UserError) as caught:
-        evaluate_ocr(Strict(), DATA, "ocrbench", how(), batch_size=2)
-    assert (caught.value.message, caught.value.help) == ("f: rows 3 to 4: too long", "ask less")
+    strict = Strict()
+    with pytest.raises(UserError, match=r"^f: row 4: too long\n  help: ask less$"):
+        evaluate_ocr(strict, DATA, "ocrbench", how(suffix="!", max_new_tokens=5), batch_size=2)
+    assert strict.batches == []
+    evaluate_ocr(strict, DATA, "ocrbench", how(suffix="!", max_new_tokens=5, limit=3))
+
+
+def test_the_hash_of_the_data_is_of_questions_and_pixels_wherever_they_lie(tmp_path: Path) -> None:
+    def hashed(name: str, image: Any, **change: Any) -> Any:
+        return evaluate_ocr(Parrot(), load_ocr(write(tmp_path / name, [row(image=image, **change)])), "ocrbench", how()).hashes
+
+    (tmp_path / "a.png").write_bytes(png())
+    beside = hashed("rows.jsonl", "a.png")
+    assert beside["data"]["questions"] == 1
+    assert hashed("rows.parquet", {"bytes": png(), "path": None}) == beside
+    assert hashed("other.jsonl", "a.png", answer=["another"]) != beside
+    (tmp_path / "a.png").write_bytes(png(size=(5, 2)))
+    assert hashed("rows.jsonl", "a.png") != beside, "the same file of questions, about another image"
 
 
 def test_only_one_batch_of_images_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,3 +234,13 @@ def test_no_file_and_other_tasks(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="task `mmlu` cannot be scored again") as caught:
         rescore(write(tmp_path / "p.jsonl", [row()]), "mmlu")
     assert caught.value.help == "tasks: ocrbench, rendered-ocr"
+
+
+def test_two_columns_of_answers_that_differ(tmp_path: Path) -> None:
+    line = {"dataset": "svt", "question_type": "Doc-oriented VQA", "question": "?", "answers": ["a"], "prediction": "b"}
+    file = tmp_path / "p.jsonl"
+    file.write_text(json.dumps({**line, "answer": "b"}), encoding="utf-8")
+    with pytest.raises(UserError, match="row 1: `answer` and `answers` differ"):
+        rescore(file, "ocrbench")
+    file.write_text(json.dumps({**line, "answer": ["a"]}), encoding="utf-8")
+    assert rescore(file, "ocrbench").main.value == 0.0

@@ -146,7 +146,7 @@ def test_what_a_run_kept_is_scored_again_alike(opened: OpenModel, tmp_path: Path
 
 def test_rendered_strings_are_asked_as_ocrbench_is(opened: OpenModel) -> None:
     [result] = evaluate(opened, [RenderedOcr(task="rendered-ocr", source="read", questions=2)])
-    expected = {"source": "read", "seed": 0, "suffix": "", "max_new_tokens": 128, "fold_fullwidth": False, "limit": None}
+    expected = {"source": "read", "seed": 0, "suffix": "", "max_new_tokens": 128, "fold_fullwidth": False, "limit": 2}
     assert {key: result.protocol[key] for key in expected} == expected
     assert (result.name, result.warnings) == ("rendered-ocr", ())
 

@@ -15,7 +15,7 @@ from smoe_cli.errors import UserError
 from smoe_cli.eval.opening.locate import find, model_folder, open_model, open_to_measure, recipe_of, run_directory
 from smoe_cli.eval.provenance import hash_weights
 from smoe_cli.eval.run import evaluate
-from smoe_cli.model.checkpoint import load_checkpoint
+from smoe_cli.model.checkpoint import load_checkpoint, recipe_file
 from smoe_cli.model.folder import write_manifest
 from smoe_cli.recipe.measures import ArcEasy
 from tests.eval.folders import write_run
@@ -29,6 +29,10 @@ def test_run_directories_and_model_folders(tmp_path: Path) -> None:
     assert model_folder(folder) == model_folder(folder / "model") == folder / "model"
     assert run_directory(folder) == run_directory(folder / "model") == folder
     assert run_directory(tmp_path) is None
+    exported = write_checkpoint("qwen3", folder / "exported")
+    assert run_directory(exported) is None, "a model that was made of the run's is another"
+    assert run_directory(folder.rename(tmp_path / "model")) == tmp_path / "model"
+    folder = (tmp_path / "model").rename(folder)
     model, tokenizer = open_model(folder / "model")
     assert not model.training
     assert tokenizer.encode("a") == [5 + ord("a")]
@@ -86,7 +90,7 @@ def test_the_last_checkpoint_is_the_final_model(trained: Path, tmp_path: Path) -
     kept = "averaged" if (last / "ema.safetensors").exists() else "as trained"
     assert {key: one[0].model[key] for key in ("path", "step", "weights")} == {"path": str(last), "step": step, "weights": kept}
     assert recipe_of(last) == recipe_of(trained)
-    assert run_directory(last) is None
+    assert run_directory(last) == trained.resolve()
 
 
 def test_a_checkpoint_is_opened_without_the_weights_that_the_run_began_with(tmp_path: Path) -> None:
@@ -121,6 +125,8 @@ def test_checkpoints_that_cannot_be_measured(trained: Path, tmp_path: Path) -> N
     alone = shutil.copytree(last, tmp_path / "alone")
     with pytest.raises(UserError, match=r"alone: a checkpoint without its run: no .*recipe\.resolved\.yaml"):
         open_to_measure(alone)
+    with pytest.raises(UserError, match=r"^/: a checkpoint without its run"):
+        recipe_file(Path("/"))
     (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-8])
     with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
         open_to_measure(last)
@@ -193,5 +199,5 @@ def test_numbers_beyond_float16(tmp_path: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors["model.norm.weight"] *= 1e6
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match="cannot be computed in float16 on cpu: the result is nan, the numbers leave its range"):
+    with pytest.raises(UserError, match="float16 on cpu: the model's log-likelihoods are not finite"):
         open_to_measure(folder, "float16")

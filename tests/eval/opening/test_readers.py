@@ -67,7 +67,7 @@ def test_greedy_is_the_likeliest_token_again_and_again(folder: Path) -> None:
     """The slow way: the whole sequence anew for each token, without a cache."""
     opened = open_to_measure(folder)
     reader: Any = opened.reader("ocrbench")
-    inputs = dict(reader._inputs([picture(0)], ["what?"]))
+    inputs = dict(reader._inputs("it", [picture(0)], ["what?"], 6))
     start = inputs["input_ids"].shape[1]
     more = {"input_ids": None, "attention_mask": 1, "mm_token_type_ids": 0, "moe_mm_token_type_ids": 0, "token_type_ids": 0}
     with torch.inference_mode():
@@ -142,7 +142,7 @@ def test_the_prompt(tmp_path: Path) -> None:
         folder = write_llava(tmp_path / str(template is None), template)
         reader: Any = open_to_measure(folder).reader("ocrbench")
         reader.processor.tokenizer.backend_tokenizer.post_processor = _begins_with_bos()
-        ids = reader._inputs([picture(0)], ["what?"])["input_ids"][0].tolist()
+        ids = reader._inputs("it", [picture(0)], ["what?"], 1)["input_ids"][0].tolist()
         assert ids.count(1) == 1
         assert ids[0] == 1
         assert ids.count(262) == 16
@@ -161,6 +161,8 @@ def test_questions_that_cannot_be_asked(tmp_path: Path) -> None:
     reader = open_to_measure(write_llava(tmp_path / "llava")).reader("ocrbench")
     with pytest.raises(UserError, match=r"question 'is <picture> a token.*LlavaProcessor refuses this question or its image"):
         reader.answer([picture(0)], ["is <picture> a token?"], 4)
+    with pytest.raises(UserError, match=r"^row 7: LlavaProcessor refuses this question or its image"):
+        reader.check("row 7", picture(0), "is <picture> a token?", 4)
     with pytest.raises(
         UserError, match="521 tokens of prompt and image and 4 of the answer do not fit the model's 512 positions"
     ):

@@ -42,7 +42,8 @@ def test_bits_are_those_of_one_forward_pass_a_token(window: int, batch_size: int
     found = evaluate_bits(BatchedScorer(model, 4096, batch_size), tokenizer, TEXTS, window)
     each = [slow(model, tokenizer, text, window) for text in TEXTS]
     size = sum(len(text.encode()) for text in TEXTS)
-    assert found.details == {"bits": pytest.approx(sum(each), abs=1e-3), "bytes": size, "tokens": size, "texts": len(TEXTS)}
+    counted = {"bytes": size, "tokens": size, "texts": len(TEXTS), "first_token_after": "<bos>"}
+    assert found.details == {"bits": pytest.approx(sum(each), abs=1e-3), **counted}
     assert found.main.value == found.details["bits"] / size
     assert [one.value for one in found.predictions] == pytest.approx(each, abs=1e-3)
 
@@ -100,20 +101,19 @@ def test_the_result_has_no_share() -> None:
     metric = written["metrics"]["bits_per_byte"]
     assert (metric["value"], metric["better"]) == (result.main.value, "lower")
     assert written["protocol"]["window"] == 16
-    assert written["protocol"]["first_token_after"] == "<bos>"
 
 
 def test_held_out_passages_of_a_source() -> None:
     sources = {"prose": PythonDocs(kind="python-docs", task="lm", split="train")}
     found = load_texts(BitsPerByte(task="bits-per-byte", source="prose"), sources)
-    assert found.texts == passages("heldout")
+    assert found == passages("heldout")
 
 
 def test_rows_of_a_file_in_their_order(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text("".join(json.dumps({"body": text}) + "\n" for text in TEXTS), encoding="utf-8")
     found = load_texts(BitsPerByte(task="bits-per-byte", data=str(file), column="body"), {})
-    assert found.texts == tuple(TEXTS)
+    assert found == tuple(TEXTS)
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:

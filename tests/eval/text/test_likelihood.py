@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import Qwen2MoeForCausalLM
 
-from smoe_cli.errors import UserError
+from smoe_cli.errors import Failure, UserError
 from smoe_cli.eval.text import likelihood
 from smoe_cli.eval.text.likelihood import BatchedScorer
 from tests.eval.tiny import Watch, tiny_qwen2_moe
@@ -117,3 +117,12 @@ def plain(model: torch.nn.Module, context: list[int], continuation: list[int]) -
     with torch.inference_mode():
         rows = torch.log_softmax(model(input_ids=torch.tensor([context + continuation])).logits[0].float(), -1)
     return sum(float(rows[len(context) - 1 + offset, token]) for offset, token in enumerate(continuation))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_no_answer(value: float) -> None:
+    model = tiny_qwen2_moe()
+    with torch.no_grad():
+        model.lm_head.weight[200] = value
+    with pytest.raises(Failure, match="not finite"):
+        BatchedScorer(model, 4096, 4).log_likelihoods(requests(3))

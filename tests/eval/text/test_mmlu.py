@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_what_a_result_says_of_its_making(tmp_path: Path) -> None:
     assert said <= result.protocol.keys()
     assert (result.protocol["shots"], result.protocol["limit"]) == (5, 2)
     assert result.circumstances["prefix_cache"] is True
-    assert result.hashes["data"]["files"] == 4
+    assert result.hashes["data"]["questions"] == 4
     assert result.main.standard_error == pooled_standard_error(result.subgroups.values())
     assert result.details["standard_errors"]["stem"] == result.subgroups["anatomy"].standard_error
     [short] = evaluate(OpenModel(tiny_qwen2_moe(700), byte_tokenizer()), [task])
@@ -172,3 +173,20 @@ class Merging:
 def test_context_is_encoded_alone_and_the_rest_is_what_comes_after_as_many_ids() -> None:
     assert encode(Merging(), "Answer:", " A") == ([*map(ord, "Answer:")], [*map(ord, " A")])
     assert encode(Merging(), "Answer:", " BC") == ([*map(ord, "Answer:")], [ord("C")])
+
+
+def test_the_same_questions_are_the_same_wherever_they_are_read(tmp_path: Path) -> None:
+    """A limit that leaves nothing out changes nothing either."""
+    folder = write_mmlu(tmp_path / "mmlu", {"anatomy": 3, "virology": 2})
+    rows = [
+        json.dumps({**json.loads(line), "split": split})
+        for split in ("dev", "test")
+        for subject in ("anatomy", "virology")
+        for line in (folder / subject / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    (tmp_path / "flat.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    opened = OpenModel(tiny_qwen2_moe(), byte_tokenizer())
+    one = Mmlu(task="mmlu", data=str(folder))
+    other = Mmlu(task="mmlu", data=str(tmp_path / "flat.jsonl"), limit=3)
+    first, second = evaluate(opened, [one, other])
+    assert (first.protocol, first.hashes) == (second.protocol, second.hashes)

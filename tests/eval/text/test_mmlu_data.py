@@ -49,6 +49,7 @@ def test_too_few_examples(tmp_path: Path) -> None:
         ({"choices": "abcd"}, "`choices` is not a list of four texts"),
         ({"answer": 4}, "`answer` is 4, expected 0–3 or A–D"),
         ({"answer": "E"}, "`answer` is 'E', expected 0–3 or A–D"),
+        ({"answer": 1.5}, "`answer` is 1.5, expected 0–3 or A–D"),
         ({"answer": True}, "`answer` is True, expected 0–3 or A–D"),
         ({"answer": None}, "`answer` is None, expected 0–3 or A–D"),
     ],

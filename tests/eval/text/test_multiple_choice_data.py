@@ -141,7 +141,7 @@ ROW = arc_rows(1)[0]
         (parse_own, OWN, {"answer": 2}, "`answer` is 2, expected 0–1"),
         (parse_own, OWN, {"answer": True}, "`answer` is True, expected 0–1"),
         (parse_own, OWN, {"answer": -1}, "`answer` is -1, expected 0–1"),
-        (parse_own, OWN, {"answer": 1.0}, "`answer` is 1.0, expected 0–1"),
+        (parse_own, OWN, {"answer": 0.5}, "`answer` is 0.5, expected 0–1"),
         (parse_own, OWN, {"answer": "C"}, "`answer` is 'C', expected one of the 2 choices"),
         (parse_own, OWN, {"choices": ["1", "0"], "answer": "1"}, "`answer` is '1', which may mean the choices A and B"),
         (parse_own, OWN, {"choices": ["B", "c"], "answer": "B"}, "`answer` is 'B', which may mean the choices A and B"),
@@ -172,3 +172,18 @@ def test_a_missing_column_is_named(column: str, tmp_path: Path) -> None:
 def test_two_questions_of_one_id(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="row 2: `id` is 'q', as of a row before it"):
         load_own(write(tmp_path / "mine.jsonl", [{"id": "q", **OWN}] * 2))
+
+
+def test_ids_that_are_missing_or_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    rows = [{"question": "?", "choices": ["a", "b"], "answer": 0, "id": name} for name in (None, "", 7)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert [one.id for one in load_questions(file, None, parse_own).questions] == ["0", "1", "7"]
+    file.write_text(json.dumps(rows[0] | {"id": "\ud800"}), encoding="utf-8")
+    with pytest.raises(UserError, match="row 1: `id` is not a text"):
+        load_questions(file, None, parse_own)
+
+
+def test_integers_that_a_library_stored_as_floats() -> None:
+    """As pandas does with a column of which one row has no value."""
+    assert parse_own(Row(Path("mine.parquet"), 1, {**OWN, "answer": 1.0})).answer == 1
