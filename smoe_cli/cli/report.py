@@ -27,7 +27,7 @@ def command(run: Path, out: Path | None, show: bool) -> None:
     from smoe_cli.report import write_report
     from smoe_cli.report.words import kilobytes
 
-    path = write_report(run, out)
+    path = write_report(run, out, lambda note: click.echo(f"the report lacks: {note}", err=True))
     click.echo(f"{path}  {kilobytes(path.stat().st_size)}")
     if show:
         import webbrowser

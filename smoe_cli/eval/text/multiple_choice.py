@@ -1,4 +1,4 @@
-"""Multiple choice by the likelihood of each choice's own text, as lm-evaluation-harness 0.4.13 measures it, 0 shots.
+"""Multiple choice by the likelihood of each choice's own text, as lm-evaluation-harness 0.4.13 measures it.
 
 A model that cannot yet name a letter can still find one text likelier than another.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from smoe_cli.eval.text.multiple_choice_data import (
     parse_hellaswag,
     parse_own,
 )
+from smoe_cli.eval.text.multiple_choice_examples import SEED, SPLIT, draw, load_examples
 from smoe_cli.eval.text.packages import data_folder
 from smoe_cli.recipe.measures import ArcChallenge, ArcEasy, ChoiceTask, HellaSwag, MultipleChoice
 
 CHUNK = 64
-"""Questions scored between two calls of `progress`."""
+"""Questions without examples scored between two calls of `progress`."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,20 @@ BENCHMARKS: dict[type, Benchmark] = {
 
 
 def load_choices(task: ChoiceTask) -> Questions:
-    """The questions of a task. Raises UserError as `load_questions` does."""
+    """The questions of a task, and what its examples are drawn from. Raises UserError as `load_questions` and
+    `load_examples` do."""
     benchmark = BENCHMARKS[type(task)]
     path = data_folder(task.data, "") if benchmark.layout else Path(task.data).expanduser()
     split = None if isinstance(task, MultipleChoice) else task.split
-    return load_questions(path, benchmark.layout, benchmark.parse, split)
+    found = load_questions(path, benchmark.layout, benchmark.parse, split)
+    if benchmark.layout and (shots := shots_of(task)):
+        found = replace(found, examples=load_examples(path, benchmark.layout, benchmark.parse, shots, found.split))
+    return found
+
+
+def shots_of(task: ChoiceTask) -> int:
+    """Examples before each question."""
+    return 0 if isinstance(task, MultipleChoice) else task.shots
 
 
 def prompt_of(task: ChoiceTask) -> str:
@@ -86,10 +96,11 @@ def prompt_of(task: ChoiceTask) -> str:
     return own or BENCHMARKS[type(task)].prompt
 
 
-def pair(prompt: str, question: Question, choice: str) -> tuple[str, str]:
+def pair(prompt: str, question: Question, choice: str, examples: Sequence[Question] = ()) -> tuple[str, str]:
     """Context and continuation. White space at the end of the context goes to the continuation, as the harness has it, so that
     a token may begin with it."""
-    context = prompt.replace("{question}", question.text)
+    answered = (f"{prompt.replace('{question}', one.text)} {one.choices[one.answer]}\n\n" for one in examples)
+    context = "".join(answered) + prompt.replace("{question}", question.text)
     bare = context.rstrip()
     return bare, f"{context[len(bare) :]} {choice}"
 
@@ -106,13 +117,17 @@ def evaluate_choices(
     `progress(done, total)` is called now and then, with questions.
     """
     prompt, questions = prompt_of(task), data.questions[: task.limit]
+    shots = shots_of(task)
+    examples = draw(data.examples, questions, shots, data.split)
     digest = hashlib.sha256()
     predictions: list[Prediction] = []
-    for start in range(0, len(questions), CHUNK):
-        chunk = questions[start : start + CHUNK]
+    size = 1 if shots else CHUNK  # what all requests of a call begin with is read once: the examples are the question's own
+    for start in range(0, len(questions), size):
+        chunk = questions[start : start + size]
         requests: list[Request] = []
         for question in chunk:
-            pairs = [pair(prompt, question, choice) for choice in question.choices]
+            before = next(examples)
+            pairs = [pair(prompt, question, choice, before) for choice in question.choices]
             digest.update("".join(f"{text}\0" for one in pairs for text in one).encode())
             requests += [encode(tokenizer, *one) for one in pairs]
         scores = iter(scorer.log_likelihoods(requests))
@@ -133,7 +148,8 @@ def evaluate_choices(
             "prompt": prompt,
             "prompt_source": BENCHMARKS[type(task)].source,
             "prompt_sha256": digest.hexdigest(),
-            "shots": 0,
+            "shots": shots,
+            **({"examples": f"split `{SPLIT}`", "seed": SEED} if shots else {}),
             "limit": effective(task.limit, len(data.questions)),
             "score": "log-likelihood of the continuation, float32 log-softmax, ties to the first",
             "normalised": "divided by the choice's length in characters",

@@ -37,6 +37,8 @@ class Questions:
     questions: tuple[Question, ...]
     files: tuple[Path, ...]
     split: str | None = None
+    examples: tuple[Question, ...] = ()
+    """What examples in the prompt are drawn from; empty when the task wants none."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Layout:
     """Folders in which the splits may lie; else they lie in the copy itself."""
     splits: tuple[str, ...]
     """Splits whose answers are public, the one that published numbers are of first."""
+
+    def folder(self, path: Path) -> Path:
+        """The folder in the copy `path` that holds the splits."""
+        return next((path / name for name in self.folders if (path / name).is_dir()), path)
 
 
 def load_questions(path: Path, layout: Layout | None, parse: Callable[[Row], Question], split: str | None = None) -> Questions:
@@ -76,7 +82,7 @@ def _files(path: Path, layout: Layout | None, split: str | None) -> tuple[list[P
         raise UserError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}", "name a file of questions")
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder", f"expected a local copy of the hub's `{layout.hub}`, or a file")
-    folder = next((path / name for name in layout.folders if (path / name).is_dir()), path)
+    folder = layout.folder(path)
     for name in (split,) if split else layout.splits:
         if files := split_files(folder, name):
             return files, name
