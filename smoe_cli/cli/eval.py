@@ -147,8 +147,6 @@ def command(
 def _measure(model: Path, dtype: str | None, output: Output, measure: Measure) -> None:
     """Open a model, measure it, keep each result as soon as it is there, of a run in its eval/ too, and show them: also those
     before a task that fails."""
-    from transformers.utils import logging
-
     from smoe_cli.eval.opening.locate import open_to_measure, run_directory
     from smoe_cli.eval.results import free_path
     from smoe_cli.eval.run import write
@@ -156,8 +154,6 @@ def _measure(model: Path, dtype: str | None, output: Output, measure: Measure) -
 
     if run := run_directory(model):
         check_folder(run / "eval")
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
     opened = open_to_measure(model, dtype or "float32")
     results: list[Result] = []
 
