@@ -80,12 +80,19 @@ def drawing(run: Run) -> list[Verdict]:
 def _verdict(name: str, scores: list[Score], start: int | None) -> Verdict:
     """start: the step at which drawing began, or None where the first result is the yardstick. Of results since then the
     last one that was measured in training counts; one of the final model, measured later, where there is no such."""
-    trained = [score for score in scores if score.step is not None]
     since = [score for score in scores if start is None or score.step is None or score.step > start]
     if not since:
         return Verdict(name, None, scores[-1], None, "Not measured since drawing began.")
-    after = ([score for score in since if score.step is not None] or since)[-1]
-    earlier = [score for score in trained if score is not after and (start is None or score not in since)]
+
+    def before_drawing(after: Score) -> list[Score]:
+        earlier = [score for score in scores[: scores.index(after)] if score.step is not None]
+        return [score for score in earlier if start is None or (score.step or 0) <= start]
+
+    measured = [score for score in since if score.step is not None] or since
+    # A later result that was measured otherwise, of fewer questions perhaps, does not hide one that can be compared.
+    alike = [after for after in measured if any(not after.obstacle(score) for score in before_drawing(after))]
+    after = (alike or measured)[-1]
+    earlier = before_drawing(after)
     # One task may be measured in several ways at each step: like is compared with like where there is any.
     earlier = [score for score in earlier if not after.obstacle(score)] or earlier
     if not earlier:

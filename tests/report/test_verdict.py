@@ -240,3 +240,14 @@ def test_a_result_inside_a_phase_is_named_by_its_step() -> None:
     rows = [evaluation("p0", 0, 1), evaluation("p0", 40, 50), evaluation("p0", 100, 99), evaluation("p1", 140, 98)]
     [scores] = histories(run(*rows)).values()
     assert [score.when for score in scores] == ["step 0", "step 40", "p0", "step 140"]
+
+
+def test_a_later_result_of_fewer_questions_does_not_hide_what_can_be_compared() -> None:
+    """As `smoe eval RUN/checkpoints/step-… --limit 5` leaves one."""
+    few = {**evaluation("p1", 200, 5, 5), "time": "2030-01-01T00:00:00+00:00"}
+    [verdict] = understanding(run(evaluation("p0", 100, 120), evaluation("p1", 200, 150), few))
+    assert verdict.before is not None
+    assert verdict.after.main.count == Count(150, 200)
+    assert verdict.word == "rose"
+    [alone] = understanding(run(evaluation("p0", 100, 120), few))
+    assert (alone.after.main.count, alone.word) == (Count(5, 5), "unknown")
